@@ -1,0 +1,154 @@
+"""How a leaf says no: the checks that many leaves share, and the words for the others.
+
+Every leaf owns one :class:`Operation`; its methods build faults and results that name the leaf, the rule,
+what was expected and what was found.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
+
+from swsgx.cpu.faults import Fault, GeneralProtection, LeafResult, PageFault
+from swsgx.isa.address import EpcAddr, Linaddr, is_aligned
+from swsgx.isa.errors import SgxError
+from swsgx.isa.layout import SDM
+from swsgx.isa.leaves import Encls
+from swsgx.trace import Reason, hexed
+
+if TYPE_CHECKING:
+    from swsgx.cpu.machine import Cpu
+    from swsgx.cpu.memory import LinearMemory
+
+__all__ = ["Operation", "encls_leaf"]
+
+#: Codes that a leaf reports with CF=1 and ZF=0: they inform, nothing failed.
+_INFORMING = frozenset(
+    {SgxError.BLKSTATE, SgxError.NOTBLOCKABLE, SgxError.PG_IS_SECS, SgxError.VA_SLOT_OCCUPIED}
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Operation:
+    """One leaf, as the one who refuses.
+
+    Attributes:
+        leaf: the leaf function.
+    """
+
+    leaf: Encls
+
+    @property
+    def name(self) -> str:
+        """``"EADD"``."""
+        return self.leaf.name
+
+    @property
+    def source(self) -> str:
+        """The manual's section, by title."""
+        return f"{SDM}, '{self.leaf.name}'"
+
+    def reason(
+        self, rule: str, expected: object, found: object, *, remedy: str = "", cause: Reason | None = None
+    ) -> Reason:
+        """A refusal of this leaf; integers are told in hexadecimal."""
+        return Reason(self.name, rule, hexed(expected), hexed(found), self.source, remedy, cause)
+
+    def gp(self, rule: str, expected: object, found: object, *, remedy: str = "") -> GeneralProtection:
+        """#GP(0) with its reason; the caller raises it."""
+        return GeneralProtection(self.reason(rule, expected, found, remedy=remedy))
+
+    def pf(self, address: int, rule: str, expected: object, found: object, *, remedy: str = "") -> PageFault:
+        """#PF at ``address`` with the SGX bit and its reason; the caller raises it."""
+        return PageFault(Linaddr(address), self.reason(rule, expected, found, remedy=remedy))
+
+    def code(
+        self, error: SgxError, rule: str, expected: object, found: object, *, remedy: str = ""
+    ) -> LeafResult:
+        """An error code as the leaf's result, with ZF or CF as the manual has it."""
+        informs = error in _INFORMING
+        reason = self.reason(rule, expected, found, remedy=remedy)
+        return LeafResult(int(error), zf=not informs, cf=informs, reason=reason)
+
+    def aligned(self, operand: str, address: int, alignment: int) -> None:
+        """Insist that an operand is a multiple of ``alignment`` bytes; else #GP(0)."""
+        if not is_aligned(address, alignment):
+            raise self.gp(f"{operand} is a multiple of {alignment}", f"a multiple of {alignment}", address)
+
+    def in_epc(self, cpu: Cpu, operand: str, address: EpcAddr) -> int:
+        """The frame that holds ``address``; #PF if it is not in the EPC."""
+        if not cpu.epc.contains(address):
+            section = f"{cpu.epc.base:#x}-{cpu.epc.base + cpu.epc.size:#x}"
+            raise self.pf(address, f"{operand} is in the EPC", section, address)
+        return cpu.epc.frame(address)
+
+    def unlocked(self, cpu: Cpu, operand: str, frame: int) -> None:
+        """Insist that no other leaf is using the page; else #GP(0)."""
+        if cpu.is_locked(frame):
+            raise self.gp(
+                f"{operand} is not in use by another leaf",
+                "a page that no logical processor works on",
+                f"EPC page {cpu.epc.address(frame):#x} is locked",
+                remedy="try again",
+            )
+
+    def read(self, memory: LinearMemory, operand: str, address: Linaddr, size: int) -> bytes:
+        """Copy an operand from ordinary memory; its page fault is told in this leaf's name."""
+        try:
+            return memory.read(address, size)
+        except PageFault as fault:
+            rule = f"{operand} is readable"
+            told = self.reason(
+                rule, f"{size} mapped bytes at {address:#x}", "a page fault", cause=fault.reason
+            )
+            raise PageFault(Linaddr(fault.address or address), told, fault.error_code) from fault
+
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+def _shown(value: object) -> object:
+    return value if isinstance(value, int | str | bytes) else type(value).__name__
+
+
+def encls_leaf(
+    operation: Operation,
+) -> Callable[[Callable[Concatenate[Cpu, P], R]], Callable[Concatenate[Cpu, P], R]]:
+    """Make a function a leaf of ENCLS: one at a time, only where SGX is enabled, and recorded if anybody listens."""
+
+    def decorate(body: Callable[Concatenate[Cpu, P], R]) -> Callable[Concatenate[Cpu, P], R]:
+        names = list(inspect.signature(body).parameters)[1:]
+
+        @functools.wraps(body)
+        def leaf(cpu: Cpu, /, *args: P.args, **kwargs: P.kwargs) -> R:
+            with cpu.serial:
+                if not cpu.msrs.sgx_enabled:
+                    raise operation.gp(
+                        "IA32_FEATURE_CONTROL is locked with SGX_ENABLE",
+                        "bits 0 and 18 set",
+                        cpu.msrs.feature_control,
+                        remedy="enable SGX in the machine's configuration",
+                    )
+                if not cpu.trace.on:
+                    return body(cpu, *args, **kwargs)
+                shown: dict[str, Any] = {
+                    n: _shown(v) for n, v in zip(names, args, strict=False) if n != "memory"
+                }
+                try:
+                    result = body(cpu, *args, **kwargs)
+                except Fault as fault:
+                    cpu.trace.event("leaf", operation.name, shown, fault.mnemonic, fault.reason)
+                    raise
+                if isinstance(result, LeafResult):
+                    cpu.trace.event("leaf", operation.name, shown, str(result), result.reason)
+                else:
+                    cpu.trace.event("leaf", operation.name, shown)
+                return result
+
+        return leaf
+
+    return decorate

@@ -1,0 +1,1 @@
+"""Enclave files, each turned into the same thing: a list of load steps, a LoadPlan."""

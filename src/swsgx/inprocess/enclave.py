@@ -1,0 +1,301 @@
+"""An enclave that this process can enter."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any, Self
+
+import numpy as np
+
+from swsgx.cpu.faults import InternalError
+from swsgx.inprocess.engine import NativeEngine
+from swsgx.inprocess.errors import EnclaveFault
+from swsgx.inprocess.process import Process
+from swsgx.isa.leaves import Enclu
+from swsgx.isa.structs import Tcs
+from swsgx.linux.device import EnclaveFile
+from swsgx.linux.mm import AddressSpace
+from swsgx.native.abi import EnclaveCall, EnclaveRun, LogicalProcessor, Registers
+from swsgx.native.checks import reason_of
+from swsgx.native.images import address_of
+from swsgx.native.shm import SharedRegion
+from swsgx.trace import Recorder
+
+__all__ = ["Enclave", "Exit"]
+
+#: A signal of the process waits to be handled in Python; the enclave is resumed afterwards.
+_INTERRUPTED = -4
+#: Bytes of untrusted stack for one activation; an enclave may use it.
+_STACK = 1 << 18
+_PASSED = ("rdi", "rsi", "rdx", "r8", "r9", "r10", "r11", "r12", "r13", "r14", "r15")
+_MASK = (1 << 64) - 1
+
+
+@dataclass(frozen=True, slots=True)
+class Exit:
+    """How a call into an enclave ended.
+
+    Attributes:
+        rdi, rsi, rdx, r8, r9, r10, r11, r12, r13, r14, r15: as the enclave left them at EEXIT; after an
+            exception RDI, RSI and RDX are its vector, error code and address, the others are synthetic.
+        rcx, rsp, rflags: likewise.
+        exception: what happened instead of an EEXIT, or None.
+    """
+
+    rdi: int
+    rsi: int
+    rdx: int
+    rcx: int
+    rsp: int
+    rflags: int
+    r8: int
+    r9: int
+    r10: int
+    r11: int
+    r12: int
+    r13: int
+    r14: int
+    r15: int
+    exception: EnclaveFault | None = None
+
+    @property
+    def registers(self) -> dict[str, int]:
+        """All of them, by name."""
+        return {name: getattr(self, name) for name in ("rcx", "rsp", "rflags", *_PASSED)}
+
+    def check(self) -> Self:
+        """This exit, if it was an EEXIT.
+
+        Raises:
+            EnclaveFault: it was an exception.
+        """
+        if self.exception is not None:
+            raise self.exception
+        return self
+
+
+class _Call:
+    """One EnclaveCall with its views."""
+
+    def __init__(self) -> None:
+        self._region = SharedRegion("swsgx-call", EnclaveCall.size_of)
+        self.call = EnclaveCall(self._region.view)
+        self.run = EnclaveRun(self.call.buffer[: EnclaveRun.size_of])
+        at = EnclaveCall.registers.offset
+        self.registers = Registers(self.call.buffer[at : at + Registers.size_of])
+        self.address = address_of(self.call.buffer)
+        self._spare: SharedRegion | None = None
+
+    def spare_stack(self) -> int:
+        """Top of a stack that belongs to no TCS."""
+        if self._spare is None:
+            self._spare = SharedRegion("swsgx-stack", _STACK)
+        return address_of(self._spare.view) + _STACK
+
+
+class _Calls(threading.local):
+    """A thread's unused calls; a call made inside a callback takes another one."""
+
+    def __init__(self) -> None:
+        self.free: list[_Call] = []
+
+
+_calls = _Calls()
+
+
+class _Activations:
+    """The untrusted stacks of one TCS, one for each level of CSSA.
+
+    An enclave returns on the stack it was entered with, whoever resumed it (native/inprocess/call.S): EENTER with
+    CSSA = n and ERESUME back to frame n use stack n.
+    """
+
+    def __init__(self, contents: memoryview) -> None:
+        tcs = Tcs(contents)
+        self._cssa = contents[Tcs.cssa.offset : Tcs.cssa.end]
+        self._levels = tcs.nssa + 1
+        self._region = SharedRegion("swsgx-stack", self._levels * _STACK)
+        self._start = address_of(self._region.view)
+        self.lock = threading.Lock()
+
+    def stack(self, leaf: Enclu) -> int:
+        """Top of the stack for the next call."""
+        cssa = int.from_bytes(self._cssa, "little")
+        level = min(cssa - (leaf == Enclu.ERESUME and cssa > 0), self._levels - 1)
+        return self._start + (level + 1) * _STACK
+
+
+class PreparedCall:
+    """A call that can be repeated; made by :meth:`Enclave.prepared`."""
+
+    def __init__(self, process: Process, call: _Call) -> None:
+        self._process = process
+        self._call = call
+
+    def repeat(self, count: int) -> None:
+        """Enter ``count`` times, through the vDSO function. The enclave must keep to the C calling convention.
+
+        Raises:
+            RuntimeError: a call ended in an exception or was interrupted.
+        """
+        self._call.call.count = count
+        if self._process.monitor.round_trips(self._call.address) or self._call.run.function != Enclu.EEXIT:
+            raise RuntimeError(f"the enclave did not exit: {reason_of(self._process.attach())}")
+
+
+class Enclave:
+    """A built, initialised, mapped enclave. Made by :meth:`swsgx.inprocess.Sgx.load`.
+
+    Attributes:
+        base: linear address of ELRANGE.
+        size: bytes.
+        tcs: linear addresses of the TCS pages.
+        file: the open node.
+    """
+
+    def __init__(
+        self,
+        process: Process,
+        engine: NativeEngine,
+        mm: AddressSpace,
+        file: EnclaveFile,
+        tcs: list[int],
+        trace: Recorder,
+    ) -> None:
+        self._process = process
+        self._engine = engine
+        self._mm = mm
+        self.file = file
+        self.base = file.encl.base
+        self.size = file.encl.size
+        self.tcs = list(tcs)
+        self._trace = trace
+        self._open = True
+        self._activations: dict[int, _Activations] = {}
+
+    @property
+    def mrenclave(self) -> bytes:
+        """The measurement that EINIT stored, 32 bytes."""
+        secs = self.file.encl.secs
+        if secs is None:
+            raise InternalError("enclave: a created enclave has a SECS")
+        return self.file.driver.cpu.secs(secs).mrenclave
+
+    @property
+    def counters(self) -> dict[str, int]:
+        """``eenter_slow``: entries that ran all checks (the others reuse their result); ``aex``: asynchronous exits."""
+        return self._engine.counters(self.file.encl)
+
+    def enter(self, tcs: int = 0, **registers: Any) -> Exit:
+        """EENTER, until the enclave exits or an exception ends it.
+
+        Signals of the process are handled while the enclave runs, and the enclave goes on afterwards, unless a
+        Python handler raises (Ctrl-C): then the thread's state stays in the enclave, for :meth:`resume`.
+
+        Args:
+            tcs: which TCS, as an index of :attr:`tcs`.
+            registers: RDI, RSI, RDX, R8 to R15 by their lower-case names. An int, or any object with a buffer
+                (bytes, bytearray, numpy array): its address is passed, nothing is copied.
+
+        Returns:
+            The registers at the exit, and the exception if there was one; ``.check()`` raises it.
+        """
+        return self._run(Enclu.EENTER, tcs, registers)
+
+    @contextlib.contextmanager
+    def prepared(self, tcs: int = 0, **registers: int) -> Iterator[PreparedCall]:
+        """A call whose registers are set once and that is then made many times, without Python in between."""
+        self._process.attach()
+        call = _Call()
+        call.run.tcs = self.tcs[tcs]
+        call.call.function = Enclu.EENTER
+        for name, value in registers.items():
+            setattr(call.registers, name, value & _MASK)
+        yield PreparedCall(self._process, call)
+
+    def resume(self, tcs: int = 0) -> Exit:
+        """ERESUME: continue where the last exception or interruption on this TCS stopped it."""
+        return self._run(Enclu.ERESUME, tcs, {})
+
+    def _run(self, leaf: Enclu, tcs: int, registers: dict[str, Any]) -> Exit:
+        lp = self._process.attach()
+        call = _calls.free.pop() if _calls.free else _Call()
+        activations = self._activations_of(self.tcs[tcs])
+        mine = activations.lock.acquire(blocking=False)
+        try:
+            # Where another thread is inside, the machine will refuse; its stack must not be touched for that.
+            call.call.stack = activations.stack(leaf) if mine else call.spare_stack()
+            return self._enter(lp, call, leaf, self.tcs[tcs], registers)
+        finally:
+            if mine:
+                activations.lock.release()
+            _calls.free.append(call)
+
+    def _activations_of(self, tcs: int) -> _Activations:
+        found = self._activations.get(tcs)
+        if found is None:
+            page = self.file.encl.store.page(tcs - self.base)
+            found = self._activations.setdefault(tcs, _Activations(page))
+        return found
+
+    def _enter(
+        self, lp: LogicalProcessor, call: _Call, leaf: Enclu, tcs: int, registers: dict[str, Any]
+    ) -> Exit:
+        kept = []
+        regs, run = call.registers, call.run
+        for name in _PASSED:
+            value = registers.pop(name, 0)
+            if not isinstance(value, int):
+                view = np.frombuffer(value, np.uint8)
+                kept.append(view)
+                value = view.ctypes.data
+            setattr(regs, name, value & _MASK)
+        if registers:
+            raise TypeError(f"enter() passes {', '.join(_PASSED)}; not {', '.join(registers)}")
+        run.tcs = tcs
+        if self._trace.on:
+            self._trace.event(
+                "enter", leaf.name, {"tcs": tcs, "rdi": regs.rdi, "rsi": regs.rsi, "rdx": regs.rdx}
+            )
+        call.call.function = leaf
+        while self._process.monitor.call(call.address) == _INTERRUPTED:
+            # Python's own handlers have run before this line, and may have raised.
+            call.call.function = Enclu.ERESUME
+        exception = None if run.function == Enclu.EEXIT else self._fault(lp, run)
+        if self._trace.on:
+            name = "EEXIT" if exception is None else "AEX" if exception.inside else leaf.name
+            result = "ok" if exception is None else exception.vector.mnemonic
+            args = {"tcs": tcs, "rdi": regs.rdi, "rsi": regs.rsi}
+            self._trace.event("exit", name, args, result, exception.reason if exception is not None else None)
+        values = {name: getattr(regs, name) for name in ("rcx", "rsp", "rflags", *_PASSED)}
+        return Exit(**values, exception=exception)
+
+    def _fault(self, lp: LogicalProcessor, run: EnclaveRun) -> EnclaveFault:
+        inside = lp.rip != 0
+        return EnclaveFault(
+            run.exception_vector,
+            run.exception_error_code,
+            run.exception_addr,
+            inside=inside,
+            offset=lp.rip - self.base if inside else None,
+            reason=reason_of(lp),
+        )
+
+    def close(self) -> None:
+        """Unmap the enclave and close its file. No thread may be inside."""
+        if self._open:
+            self._open = False
+            self._mm.munmap(self.base, self.size)
+            self.file.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()

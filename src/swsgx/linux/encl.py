@@ -1,0 +1,305 @@
+"""One enclave as the driver knows it: state, pages as arrays, and the address spaces that map it."""
+
+from __future__ import annotations
+
+import errno
+import itertools
+import threading
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+
+from swsgx.cpu.encls import eremove
+from swsgx.cpu.faults import invariant
+from swsgx.cpu.store import EnclaveStore
+from swsgx.isa.address import PAGE_SIZE, EpcAddr, Linaddr
+from swsgx.isa.flags import Attributes, PageType
+from swsgx.isa.structs import Secs
+from swsgx.linux.engine import MappedRun
+from swsgx.linux.outcome import OK, Outcome, refuse
+from swsgx.linux.profile import Profile
+from swsgx.linux.task import READ_IMPLIES_EXEC
+from swsgx.linux.vma import shown_prot
+from swsgx.native.abi import EpcmState, VmaBits
+from swsgx.native.shm import SharedRegion
+
+if TYPE_CHECKING:
+    from swsgx.linux.device import Driver
+    from swsgx.linux.mm import AddressSpace
+    from swsgx.linux.security import Subject
+
+__all__ = ["VA_SLOTS", "Encl", "EnclaveMapping"]
+
+#: Pages whose versions one VA page holds.
+VA_SLOTS = 512
+
+_PERM = int(VmaBits.R | VmaBits.W | VmaBits.X)
+Bytes = npt.NDArray[np.uint8]
+
+
+class EnclaveMapping:
+    """One enclave in one address space: an entry of the enclave's mm list.
+
+    Attributes:
+        encl, mm: the two.
+        vma_bits: one byte a page of ELRANGE (:class:`~swsgx.native.abi.VmaBits`), in shared memory for native
+            code to read; None before CREATE.
+        bits: the same as an array.
+        attached: the engine knows of it.
+    """
+
+    def __init__(self, encl: Encl, mm: AddressSpace) -> None:
+        self.encl = encl
+        self.mm = mm
+        self.vma_bits: SharedRegion | None = None
+        self.bits: Bytes = np.empty(0, np.uint8)
+        self.attached = False
+        if encl.created:
+            self.allocate()
+
+    def allocate(self) -> None:
+        """The enclave has a range now: make the byte array."""
+        pages = self.encl.size // PAGE_SIZE
+        self.vma_bits = SharedRegion(f"sgx-vma-{self.encl.number}", pages)
+        self.bits = np.frombuffer(self.vma_bits.view, np.uint8, count=pages)
+
+    def clip(self, start: int, end: int) -> tuple[int, int]:
+        """The page indexes in ELRANGE of the part of an address range that lies in it."""
+        if self.vma_bits is None:
+            return 0, 0
+        base, size = self.encl.base, self.encl.size
+        low, high = max(start, base), min(end, base + size)
+        return ((low - base) // PAGE_SIZE, (high - base) // PAGE_SIZE) if low < high else (0, 0)
+
+    def cover(self, start: int, end: int, prot: int, *, fresh: bool) -> None:
+        """A VMA with ``prot`` covers the range; ``fresh``: its page-table entries are gone."""
+        first, last = self.clip(start, end)
+        part = self.bits[first:last]
+        kept = 0 if fresh else part & np.uint8(VmaBits.PRESENT)
+        part[:] = kept | np.uint8(VmaBits.MAPPED | prot & _PERM)
+
+    def uncover(self, start: int, end: int) -> None:
+        """No VMA covers the range any more."""
+        first, last = self.clip(start, end)
+        self.bits[first:last] = 0
+
+    def close(self) -> None:
+        """Give the byte array back."""
+        if self.vma_bits is not None:
+            self.bits = np.empty(0, np.uint8)
+            self.vma_bits.close()
+            self.vma_bits = None
+
+
+class Encl:
+    """An enclave, from the open of its file to the end of its last mapping.
+
+    Args:
+        driver: to which it belongs.
+        profile: whose rules it follows.
+        number: for people.
+
+    Attributes:
+        created, initialised, debug, dead: state flags.
+        ioctl_bit: held while an ioctl runs; a second one is EBUSY.
+        mutex: the enclave's own lock.
+        base, size: ELRANGE, bytes; 0 before CREATE.
+        attributes, xfrm, miscselect: as given to CREATE.
+        allowed: attributes that INIT lets pass.
+        secs: EPC frame of the SECS; None before CREATE.
+        max_prot: by page index, the most that a mapping may have: R 1, W 2, X 4.
+        page_type: by page index, :class:`~swsgx.isa.flags.PageType`; 0 where there is no page.
+        page_count: pages plus one for the SECS; decides when a VA page is needed.
+        va_pages: EPC frames of VA pages.
+        mappings: the mm list.
+        user: the subject that used the file last.
+    """
+
+    def __init__(self, driver: Driver, profile: Profile, number: int) -> None:
+        self.driver = driver
+        self.profile = profile
+        self.number = number
+        self.created = False
+        self.initialised = False
+        self.debug = False
+        self.dead = False
+        self.ioctl_bit = threading.Lock()
+        self.mutex = threading.RLock()
+        self.base = 0
+        self.size = 0
+        self.attributes = 0
+        self.xfrm = 0
+        self.miscselect = 0
+        self.allowed = 0
+        self.secs: int | None = None
+        self.max_prot: Bytes = np.empty(0, np.uint8)
+        self.page_type: Bytes = np.empty(0, np.uint8)
+        self.page_count = 0
+        self.va_pages: list[int] = []
+        self.mappings: list[EnclaveMapping] = []
+        self.user: Subject | None = None
+
+    def __repr__(self) -> str:
+        return f"<enclave {self.number} {self.base:#x}+{self.size:#x}>"
+
+    @property
+    def store(self) -> EnclaveStore:
+        """Where the contents of its pages are; from CREATE on."""
+        invariant(self.secs is not None, "enclave: CREATE comes before its store", enclave=self.number)
+        return self.driver.cpu.enclaves[self.secs or 0].store
+
+    @property
+    def secs_address(self) -> EpcAddr:
+        """EPC address of the SECS; from CREATE on."""
+        invariant(self.secs is not None, "enclave: CREATE comes before its SECS", enclave=self.number)
+        return self.driver.cpu.epc.address(self.secs or 0)
+
+    def settle(self, secs: Secs, frame: int) -> None:
+        """ECREATE succeeded: record what CREATE records, and give waiting mappings their byte arrays."""
+        self.secs = frame
+        self.base, self.size = secs.baseaddr, secs.size
+        self.attributes, self.xfrm, self.miscselect = secs.attributes, secs.xfrm, secs.miscselect
+        kept = self.allowed if self.profile.create.keeps_allowed else 0
+        self.allowed = kept | self.profile.allowed_attributes
+        self.debug = bool(secs.attributes & Attributes.DEBUG)
+        pages = secs.size // PAGE_SIZE
+        self.max_prot = np.zeros(pages, np.uint8)
+        self.page_type = np.zeros(pages, np.uint8)
+        self.created = True
+        for mapping in list(self.mappings):
+            mapping.allocate()
+            mapping.mm.enclave_created(mapping)
+
+    # Pages.
+
+    def clip(self, start: int, end: int) -> tuple[int, int]:
+        """The page indexes of the part of an address range that lies in ELRANGE; (0, 0) if none does."""
+        low, high = max(start, self.base), min(end, self.base + self.size)
+        return ((low - self.base) // PAGE_SIZE, (high - self.base) // PAGE_SIZE) if low < high else (0, 0)
+
+    def has_page(self, address: int) -> bool:
+        """Whether a page was added at the address."""
+        offset = address - self.base
+        return 0 <= offset < self.size and bool(self.page_type[offset // PAGE_SIZE])
+
+    def insert(self, first: int, count: int, page_type: PageType, ceiling: int) -> None:
+        """Pages were added: remember their type and ceiling."""
+        self.page_type[first : first + count] = int(page_type)
+        self.max_prot[first : first + count] = ceiling
+        self.page_count += count
+
+    def may_map(self, start: int, end: int, prot: int, personality: int, operation: str) -> Outcome:
+        """The rule common to mmap and mprotect.
+
+        Args:
+            start, end: the range, page aligned.
+            prot: R 1, W 2, X 4.
+            personality: of the caller.
+            operation: ``"mmap"`` or ``"mprotect"``, for the reason.
+
+        Returns:
+            0; -EACCES outside an initialised enclave's range, from a READ_IMPLIES_EXEC task, or when a page of
+            the range was not declared with that much (series v23: or when a page does not exist).
+        """
+        rules = self.profile.mapping
+        if rules.none_is_free and not prot:
+            return OK
+        source = self.profile.source("encl.c: sgx_encl_may_map")
+
+        def no(rule: str, expected: object, found: object, remedy: str = "") -> Outcome:
+            return refuse(
+                errno.EACCES,
+                operation=operation,
+                rule=rule,
+                expected=expected,
+                found=found,
+                source=source,
+                remedy=remedy,
+            )
+
+        elrange = f"{self.base:#x}-{self.base + self.size:#x}"
+        if rules.range_after_init and self.initialised and (start < self.base or end > self.base + self.size):
+            return no("the range is inside the initialised enclave", elrange, f"{start:#x}-{end:#x}")
+        if rules.refuses_read_implies_exec and personality & READ_IMPLIES_EXEC:
+            return no("the task's personality has no READ_IMPLIES_EXEC", "not set", personality)
+        first, last = self.clip(start, end)
+        types, ceilings = self.page_type[first:last], self.max_prot[first:last]
+        if not rules.holes and (last - first != (end - start) // PAGE_SIZE or not types.all()):
+            found = f"a hole in {start:#x}-{end:#x}"
+            return no(
+                "every page of the range exists", "pages added before", found, "map PROT_NONE to reserve"
+            )
+        lacking = (types != 0) & (np.uint8(prot) & ~ceilings != 0)
+        if lacking.any():
+            index = first + int(np.argmax(lacking))
+            where = self.base + index * PAGE_SIZE
+            allowed = int(self.max_prot[index])
+            return no(
+                "no page was added with less than the mapping asks",
+                f"{shown_prot(allowed)} at most at {where:#x}",
+                shown_prot(prot),
+                "map segments separately, or add the page with more permissions",
+            )
+        return OK
+
+    def effective(self, first: int, last: int, prot: int) -> Bytes:
+        """What pages ``first`` to ``last`` really get under a VMA with ``prot``: R 1, W 2, X 4 each.
+
+        A REG page in the EPC, in no transition, gets what VMA and EPCM both allow; all else gets 0, and so does
+        a page under a VMA that is wider than its ceiling.
+        """
+        frames = self.store.frame_map[first:last]
+        columns = self.driver.cpu.epcm.columns
+        at = np.where(frames != 0, frames, 1) - np.uint32(1)
+        usable = (frames != 0) & (columns["pt"][at] == int(PageType.REG))
+        usable &= columns["state"][at] == int(EpcmState.VALID)
+        usable &= (self.max_prot[first:last] & prot) == prot
+        perms: Bytes = columns["perm"][at] & np.uint8(prot & _PERM)
+        perms[~usable] = 0
+        return perms
+
+    def runs(self, start: int, end: int, prot: int) -> Iterator[MappedRun]:
+        """Effective protection of a VMA's range, as runs that cover it without gap."""
+        first, last = self.clip(start, end)
+        if first == last or not prot:
+            yield MappedRun(Linaddr(start), end - start, 0)
+            return
+        low, high = self.base + first * PAGE_SIZE, self.base + last * PAGE_SIZE
+        if start < low:
+            yield MappedRun(Linaddr(start), low - start, 0)
+        perms = self.effective(first, last, prot)
+        cuts = [0, *(np.flatnonzero(np.diff(perms)) + 1).tolist(), last - first]
+        for begin, stop in itertools.pairwise(cuts):
+            yield MappedRun(Linaddr(low + begin * PAGE_SIZE), (stop - begin) * PAGE_SIZE, int(perms[begin]))
+        if end > high:
+            yield MappedRun(Linaddr(high), end - high, 0)
+
+    def pages_changed(self, first: int, count: int) -> None:
+        """EPCM entries or ceilings of a range of pages changed: tell every address space that maps them."""
+        if not count or not self.mappings:
+            return
+        start = self.base + first * PAGE_SIZE
+        for mapping in list(self.mappings):
+            mapping.mm.sync(mapping, start, start + count * PAGE_SIZE)
+
+    # The end.
+
+    def release(self) -> None:
+        """The last reference is gone: every page leaves the EPC."""
+        cpu = self.driver.cpu
+        if self.secs is not None:
+            children = cpu.epcm.children(self.secs)
+            if len(children):
+                eremove.run(cpu, self.secs_address, children)
+                cpu.epc.free(children)
+            self.driver.free_page(self.secs)
+            self.secs = None
+        for frame in self.va_pages:
+            self.driver.free_page(frame)
+        self.va_pages.clear()
+        self.page_count = 0
+        self.max_prot = np.empty(0, np.uint8)
+        self.page_type = np.empty(0, np.uint8)
+        self.created = self.initialised = False

@@ -1,0 +1,98 @@
+"""mprotect(2) of enclave mappings. Read from mm/mprotect.c (do_mprotect_pkey, mprotect_fixup) of 6.1 and 6.12."""
+
+from __future__ import annotations
+
+import errno
+from typing import TYPE_CHECKING
+
+from swsgx.isa.address import PAGE_SIZE, Linaddr, is_aligned
+from swsgx.linux.outcome import OK, Outcome, refuse
+from swsgx.linux.security import Map, Subject
+from swsgx.linux.task import READ_IMPLIES_EXEC
+from swsgx.linux.vma import PROT_ACCESS, PROT_EXEC, PROT_READ, Vma, shown_prot
+
+if TYPE_CHECKING:
+    from swsgx.linux.mm import AddressSpace
+
+__all__ = ["mprotect"]
+
+#: PROT_SEM: accepted and without effect.
+_PROT_SEM = 8
+
+
+def _refuse(number: int, rule: str, expected: object, found: object, remedy: str = "") -> Outcome:
+    return refuse(
+        number,
+        operation="mprotect",
+        rule=rule,
+        expected=expected,
+        found=found,
+        source="Linux 6.12, mm/mprotect.c: do_mprotect_pkey",
+        remedy=remedy,
+    )
+
+
+def mprotect(
+    mm: AddressSpace, address: int, length: int, prot: int, personality: int, subject: Subject | None
+) -> Outcome:
+    """Change protection, one mapping after another; the first refusal ends it, earlier ones keep the new one.
+
+    Returns: 0; -EINVAL misaligned, or an unknown protection; -ENOMEM the range wraps, has addresses that no
+        enclave mapping covers, or a split would make one mapping too many; -EACCES the mapping may never have
+        that, the rules of sgx_encl_may_map, or a security module.
+    """
+    if not is_aligned(address, PAGE_SIZE):
+        return _refuse(errno.EINVAL, "the address is page aligned", "a multiple of 4096", address)
+    if not length:
+        return OK
+    end = address + -(-length // PAGE_SIZE) * PAGE_SIZE
+    if end >= 1 << 64:
+        return _refuse(errno.ENOMEM, "the range does not wrap", "below 2^64", f"{address:#x}+{length:#x}")
+    if prot & ~(PROT_ACCESS | _PROT_SEM):
+        return _refuse(errno.EINVAL, "only known protections are asked", "R, W, X, SEM", prot)
+    rier = bool(personality & READ_IMPLIES_EXEC and prot & PROT_READ)
+    prot &= PROT_ACCESS
+    at = address
+    while at < end:
+        vma = mm.vma_at(at)
+        if vma is None:
+            return _refuse(errno.ENOMEM, "the whole range is mapped", "no gap", f"a gap at {at:#x}")
+        wanted = prot | (PROT_EXEC if rier and vma.may & PROT_EXEC else 0)
+        stop = min(vma.end, end)
+        refused = _one(mm, vma, at, stop, wanted, personality, subject)
+        if not refused.ok:
+            return refused
+        at = stop
+    return OK
+
+
+def _one(
+    mm: AddressSpace, vma: Vma, start: int, end: int, prot: int, personality: int, subject: Subject | None
+) -> Outcome:
+    """The part of the range that lies in one mapping."""
+    encl = vma.encl
+    if prot & ~vma.may:
+        return _refuse(
+            errno.EACCES,
+            "the mapping may have that protection (VM_MAY*)",
+            shown_prot(vma.may),
+            shown_prot(prot),
+            "open the node read-write, and mount /dev without noexec",
+        )
+    security = encl.driver.security
+    if security.active:
+        reason = security.map(subject, encl, Map("mprotect", Linaddr(start), end - start, prot))
+        if reason is not None:
+            return Outcome(-errno.EACCES, reason)
+    refused = encl.may_map(start, end, prot, personality, "mprotect")
+    if not refused.ok or prot == vma.prot:
+        return refused
+    pieces = (vma.start < start) + (end < vma.end)
+    if pieces and len(mm.vmas) + pieces - 1 >= mm.max_map_count:
+        return _refuse(errno.ENOMEM, "the mapping can be split", mm.max_map_count, len(mm.vmas))
+    mm.split(start)
+    mm.split(end)
+    changed = mm.vma_at(start)
+    if changed is not None:
+        mm.protect(changed, prot)
+    return OK

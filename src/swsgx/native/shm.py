@@ -1,0 +1,63 @@
+"""Memory that two languages, and later several processes, look at together.
+
+A :class:`SharedRegion` is a memfd and one mapping of it. Python sees the mapping as a memoryview (numpy can
+be laid over it), C gets the file descriptor and maps it where it likes. Sparse: untouched pages cost nothing.
+"""
+
+from __future__ import annotations
+
+import mmap
+import os
+from typing import Self
+
+__all__ = ["SharedRegion"]
+
+
+class SharedRegion:
+    """``size`` zeroed bytes in a memfd, mapped here.
+
+    Args:
+        name: shown in ``/proc/PID/maps`` as ``/memfd:NAME``; for people, need not be unique.
+        size: bytes; rounded up to whole pages.
+
+    Attributes:
+        fd: the memfd, close-on-exec.
+        size: bytes, a multiple of the page size.
+
+    Raises:
+        OSError: no memory or no file descriptor left.
+    """
+
+    def __init__(self, name: str, size: int) -> None:
+        self.size = -(-size // mmap.PAGESIZE) * mmap.PAGESIZE
+        self.fd = os.memfd_create(name, os.MFD_CLOEXEC)
+        try:
+            os.ftruncate(self.fd, self.size)
+            self._map = mmap.mmap(self.fd, self.size, mmap.MAP_SHARED, mmap.PROT_READ | mmap.PROT_WRITE)
+        except OSError:
+            os.close(self.fd)
+            raise
+        self.view = memoryview(self._map)
+
+    def punch(self, offset: int, length: int) -> None:
+        """Give ``length`` bytes at ``offset`` (page aligned both) back to the host; they read as zero again."""
+        self._map.madvise(mmap.MADV_REMOVE, offset, length)
+
+    def close(self) -> None:
+        """Unmap and close. Arrays laid over :attr:`view` must be gone before; else the mapping stays until they are."""
+        if self.fd < 0:
+            return
+        os.close(self.fd)
+        self.fd = -1
+        try:
+            self.view.release()
+            self._map.close()
+        except BufferError:
+            # Somebody still holds an array over it: the mapping goes when the last array does.
+            pass
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()

@@ -1,0 +1,20 @@
+"""What all tests share: where the checkout is, and how hypothesis behaves."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+from hypothesis import settings
+
+# A slow machine is not a wrong program: the timeout of pytest is what ends a hang.
+settings.register_profile("swsgx", deadline=None)
+settings.register_profile("thorough", deadline=None, max_examples=2000)
+settings.load_profile(os.environ.get("SWSGX_HYPOTHESIS", "swsgx"))
+
+
+@pytest.fixture(scope="session")
+def checkout() -> Path:
+    """The top folder of the source tree."""
+    return Path(__file__).resolve().parent.parent

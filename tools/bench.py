@@ -1,0 +1,207 @@
+#!/usr/bin/env python3
+"""The budgets of the design, measured: one line each, ``NAME measured RATIO bound BOUND ok|SHORT``.
+
+Every figure is a ratio of two things timed side by side in one run, and the median of several such pairs: it
+holds on a fast machine and a slow one, and a noisy one. Give names (or parts of them) to run only those.
+
+Usage: bench.py [--runs N] [NAME ...]
+"""
+
+from __future__ import annotations
+
+import argparse
+import ctypes
+import hashlib
+import mmap
+import os
+import statistics
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from swsgx.identity.rsakey import generate_key
+from swsgx.identity.signer import sign
+from swsgx.identity.sigstruct import SigstructOptions, unsigned
+from swsgx.image.enclave import load_plan
+from swsgx.inprocess import Enclave, Sgx
+from swsgx.inprocess.memory import aligned_buffer
+from swsgx.isa.address import PAGE_SIZE
+from swsgx.isa.flags import Attributes
+from swsgx.isa.structs import Secinfo, Secs
+from swsgx.linux.uapi import PAGE_MEASURE, SGX_IOC_ENCLAVE_ADD_PAGES, EnclaveAddPages
+from swsgx.native.images import address_of
+
+EXAMPLES = Path(__file__).resolve().parent.parent / "build" / "examples"
+#: Bytes that SHA-256 sees of a measured page: an EADD record, and 16 EEXTEND records with 256 bytes each.
+HASHED_PER_PAGE = 64 + 16 * (64 + 256)
+RW_REG = 0x203
+MIB = 1 << 20
+
+
+@dataclass(frozen=True)
+class Budget:
+    """One line: a ratio, and what it may be at most, or must be at least."""
+
+    name: str
+    pair: Callable[[], float]
+    at_most: float | None = None
+    at_least: float | None = None
+
+    def report(self, runs: int) -> bool:
+        """Measure and print; whether the bound holds for the median, to two decimals."""
+        ratios = sorted(self.pair() for _ in range(runs))
+        ratio = round(statistics.median(ratios), 2)
+        if self.at_most is not None:
+            bound, good = f"<={self.at_most:.2f}", ratio <= self.at_most
+        else:
+            bound, good = f">={self.at_least:.2f}", ratio >= (self.at_least or 0)
+        verdict = "ok" if good else "SHORT"
+        print(
+            f"{self.name:<30} measured {ratio:.2f} bound {bound} {verdict}"
+            f"   ({runs} pairs, {ratios[0]:.2f} to {ratios[-1]:.2f})",
+            flush=True,
+        )
+        return good
+
+
+def timed(work: Callable[[], object]) -> float:
+    """Seconds that ``work`` takes."""
+    start = time.perf_counter()
+    work()
+    return time.perf_counter() - start
+
+
+@contextmanager
+def loaded(name: str, sgx: Sgx) -> Iterator[Enclave]:
+    """An example enclave, freshly signed and loaded."""
+    plan = load_plan(EXAMPLES / name)
+    options = SigstructOptions(miscselect=plan.miscselect or 0)
+    sigstruct = sign(unsigned(plan.measure().digest(), options), generate_key())
+    with sgx.load(plan, sigstruct) as enclave:
+        yield enclave
+
+
+def side_by_side(ours: Callable[[], object], theirs: Callable[[], object], slices: int) -> float:
+    """``ours`` over ``theirs``: short slices in turn and the median of each, against busy moments."""
+    pairs = [(timed(ours), timed(theirs)) for _ in range(slices)]
+    return statistics.median(pair[0] for pair in pairs) / statistics.median(pair[1] for pair in pairs)
+
+
+def round_trip() -> float:
+    """EENTER and EEXIT through the vDSO function, in null system calls; isolation off."""
+    count = 20_000
+    with Sgx() as sgx, loaded("bare.elf", sgx) as enclave, enclave.prepared() as call:
+        call.repeat(3)
+        return side_by_side(lambda: call.repeat(count), lambda: sgx.null_calls(count), 25)
+
+
+def compute() -> float:
+    """The same machine code inside an enclave and outside."""
+    outside = ctypes.CDLL(str(EXAMPLES / "kernel.so")).compute_kernel
+    outside.argtypes = [ctypes.c_uint64, ctypes.c_uint64]
+    outside.restype = ctypes.c_uint64
+    rounds = 100_000
+    with Sgx() as sgx, loaded("compute.elf", sgx) as enclave:
+        ratio = side_by_side(
+            lambda: enclave.enter(rdi=2, rsi=rounds, rdx=1).check(), lambda: outside(rounds, 1), 7
+        )
+        if enclave.enter(rdi=2, rsi=rounds, rdx=1).check().rsi != outside(rounds, 1):
+            sys.exit("bench: the enclave computed something else than the library")
+    return ratio
+
+
+def add_pages(size: int, flags: int, source: int) -> float:
+    """Seconds of one ADD_PAGES of ``size`` bytes."""
+    with Sgx(epc_size=size + 8 * MIB) as sgx:
+        file = sgx.driver.open_enclave()
+        secs = Secs.of(
+            size=2 * size, baseaddr=2 * size, ssaframesize=1, attributes=Attributes.MODE64BIT, xfrm=3
+        )
+        sgx.loader(file).create(secs)
+        with aligned_buffer(PAGE_SIZE) as (page, address):
+            page[128 : 128 + Secinfo.size_of] = Secinfo.of(flags=RW_REG).buffer
+            argument = EnclaveAddPages.of(src=source, length=size, secinfo=address + 128, flags=flags)
+            page[: argument.size_of] = argument.buffer
+            seconds = timed(lambda: file.ioctl(sgx.task, SGX_IOC_ENCLAVE_ADD_PAGES, address))
+            if EnclaveAddPages(page).count != size:
+                sys.exit("bench: ADD_PAGES did not add all pages")
+        file.close()
+    return seconds
+
+
+class Construction:
+    """ADD_PAGES of one size, against what its bytes cost at the least."""
+
+    def __init__(self, size: int) -> None:
+        self._size = size
+        self._area: mmap.mmap | None = None
+
+    def _source(self) -> tuple[memoryview, int]:
+        if self._area is None:
+            self._area = mmap.mmap(-1, self._size)
+            pattern = np.random.default_rng(1).integers(0, 256, MIB, np.uint8).tobytes()
+            for at in range(0, self._size, MIB):
+                self._area[at : at + MIB] = pattern
+        view = memoryview(self._area)
+        return view, address_of(view)
+
+    def measured(self) -> float:
+        """Speed of a measured ADD_PAGES, as a fraction of SHA-256 over the bytes it must hash."""
+        view, source = self._source()
+        ours = add_pages(self._size, PAGE_MEASURE, source)
+        total = self._size // PAGE_SIZE * HASHED_PER_PAGE
+
+        def plain() -> None:
+            digest = hashlib.sha256()
+            left = total
+            while left:
+                part = min(left, self._size)
+                digest.update(view[:part])
+                left -= part
+            digest.digest()
+
+        return timed(plain) / ours
+
+    def unmeasured(self) -> float:
+        """Speed of an unmeasured ADD_PAGES, as a fraction of a memcpy into a fresh memfd mapping."""
+        view, source = self._source()
+        ours = add_pages(self._size, 0, source)
+        fd = os.memfd_create("bench")
+        os.ftruncate(fd, self._size)
+        with mmap.mmap(fd, self._size) as fresh:
+            plain = timed(lambda: np.copyto(np.frombuffer(fresh, np.uint8), np.frombuffer(view, np.uint8)))
+        os.close(fd)
+        return plain / ours
+
+
+def budgets() -> list[Budget]:
+    """All lines, in the order of the design's table."""
+    small, large = Construction(64 * MIB), Construction(1024 * MIB)
+    return [
+        Budget("round-trip-isolation-off", round_trip, at_most=0.60),
+        Budget("add-pages-measured-64MiB", small.measured, at_least=0.80),
+        Budget("add-pages-measured-1GiB", large.measured, at_least=0.80),
+        Budget("add-pages-unmeasured-64MiB", small.unmeasured, at_least=0.50),
+        Budget("add-pages-unmeasured-1GiB", large.unmeasured, at_least=0.50),
+        Budget("compute-inside", compute, at_most=1.00),
+    ]
+
+
+def main() -> int:
+    """Run the chosen budgets; 1 if one is short."""
+    parser = argparse.ArgumentParser(description="Measure swsgx against its budgets.")
+    parser.add_argument("--runs", type=int, default=5, help="pairs to take the median of (default 5)")
+    parser.add_argument("names", nargs="*", help="only the lines whose name contains one of these")
+    arguments = parser.parse_args()
+    chosen = [b for b in budgets() if not arguments.names or any(n in b.name for n in arguments.names)]
+    short = [budget.name for budget in chosen if not budget.report(arguments.runs)]
+    return 1 if short else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
