@@ -47,10 +47,10 @@ wheel: $(STAMP) ## build the wheel, with the C images in it, into dist/
 	$(BIN)/python -m build --outdir dist
 
 native: tools-present ## build the C images
-	@$(MAKE) --no-print-directory -C native
+	@$(MAKE) --no-print-directory --silent -C native
 
 examples: tools-present ## build the example enclaves
-	@$(MAKE) --no-print-directory -C examples
+	@$(MAKE) --no-print-directory --silent -C examples
 
 clean: ## remove what was built, but not .venv
 	$(MAKE) -C native clean
@@ -69,7 +69,8 @@ tools-present:
 	  echo "swsgx: the C compiler ($(CC)) cannot compile; on Debian and Ubuntu: apt-get install gcc libc6-dev" >&2; \
 	  exit 1; }
 
-$(STAMP): | tools-present
+# The images first: a compiler error is easier to read here than out of pip.
+$(STAMP): | native
 	@command -v $(PYTHON) >/dev/null || { \
 	  echo "swsgx: there is no $(PYTHON); on Debian and Ubuntu: apt-get install python3 python3-venv" >&2; exit 1; }
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \

@@ -19,7 +19,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -28,9 +28,10 @@ from swsgx.identity.rsakey import generate_key
 from swsgx.identity.signer import sign
 from swsgx.identity.sigstruct import SigstructOptions, unsigned
 from swsgx.image.enclave import load_plan
+from swsgx.image.plan import PageRun
 from swsgx.inprocess import Enclave, Sgx
 from swsgx.inprocess.memory import aligned_buffer
-from swsgx.isa.address import PAGE_SIZE
+from swsgx.isa.address import PAGE_SIZE, Offset
 from swsgx.isa.flags import Attributes
 from swsgx.isa.structs import Secinfo, Secs
 from swsgx.linux.uapi import PAGE_MEASURE, SGX_IOC_ENCLAVE_ADD_PAGES, EnclaveAddPages
@@ -41,6 +42,8 @@ EXAMPLES = Path(__file__).resolve().parent.parent / "build" / "examples"
 HASHED_PER_PAGE = 64 + 16 * (64 + 256)
 RW_REG = 0x203
 MIB = 1 << 20
+#: Mappings of an enclave that the budgets for hiding are for.
+VMAS = 5
 
 
 @dataclass(frozen=True)
@@ -95,9 +98,37 @@ def side_by_side(ours: Callable[[], object], theirs: Callable[[], object], slice
 def round_trip() -> float:
     """EENTER and EEXIT through the vDSO function, in null system calls; isolation off."""
     count = 20_000
-    with Sgx() as sgx, loaded("bare.elf", sgx) as enclave, enclave.prepared() as call:
+    with Sgx(isolation="off") as sgx, loaded("bare.elf", sgx) as enclave, enclave.prepared() as call:
         call.repeat(3)
         return side_by_side(lambda: call.repeat(count), lambda: sgx.null_calls(count), 25)
+
+
+def raw_round_trip() -> float:
+    """The same through a hand-written ENCLU, after its first use."""
+    count = 1000
+    with Sgx(isolation="off") as sgx, loaded("bare.elf", sgx) as enclave, enclave.prepared() as call:
+        call.repeat(3, raw=True)
+        return side_by_side(lambda: call.repeat(count, raw=True), lambda: sgx.null_calls(20 * count), 9) * 20
+
+
+def hidden_round_trip(size: int) -> float:
+    """The same, with the range hidden while outside: five mappings, ``size`` bytes of them touched."""
+    count = 200
+    plan = load_plan(EXAMPLES / "bare.elf")
+    heap = PageRun(Offset(size), size // PAGE_SIZE, RW_REG, measured=False, content=None, name="heap")
+    kept = [
+        run for run in plan.entries if run.name in ("segment 0", "segment 1", "stack 0", "tcs 0", "ssa 0")
+    ]
+    plan = replace(plan, size=4 * size, entries=(*kept, heap), tcs=plan.tcs[:1])
+    sigstruct = sign(unsigned(plan.measure().digest(), SigstructOptions()), generate_key())
+    with Sgx(isolation="hidden", epc_size=2 * size + 8 * MIB) as sgx, sgx.load(plan, sigstruct) as enclave:
+        mapped = sum(1 for run in plan.entries if run.permissions != "---")
+        if mapped != VMAS:
+            sys.exit(f"bench: {mapped} mappings, the budget is for {VMAS}")
+        with enclave.prepared(rdi=enclave.base + size, rsi=size // PAGE_SIZE) as call:
+            call.repeat(1)
+        with enclave.prepared() as call:
+            return side_by_side(lambda: call.repeat(count), lambda: sgx.null_calls(20 * count), 9) * 20
 
 
 def compute() -> float:
@@ -184,6 +215,9 @@ def budgets() -> list[Budget]:
     small, large = Construction(64 * MIB), Construction(1024 * MIB)
     return [
         Budget("round-trip-isolation-off", round_trip, at_most=0.60),
+        Budget("round-trip-raw-enclu", raw_round_trip, at_most=40),
+        Budget("round-trip-hidden-2MiB", lambda: hidden_round_trip(2 * MIB), at_most=400),
+        Budget("round-trip-hidden-128MiB", lambda: hidden_round_trip(128 * MIB), at_most=800),
         Budget("add-pages-measured-64MiB", small.measured, at_least=0.80),
         Budget("add-pages-measured-1GiB", large.measured, at_least=0.80),
         Budget("add-pages-unmeasured-64MiB", small.unmeasured, at_least=0.50),

@@ -155,7 +155,7 @@ def main() -> None:
 
     events: list[Event] = []
     recorder = Recorder([events.append])
-    with Sgx(trace=recorder) as sgx:
+    with Sgx(trace=recorder, isolation="off") as sgx:
         title(3, "Built through the driver's ioctls, checked by EINIT, mapped")
         enclave = sgx.load(plan, sigstruct)
         out.print(built(events))

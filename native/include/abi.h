@@ -58,8 +58,9 @@
 
 /* How a process treats one enclave; EnclaveSlot.flags. */
 #define SLOT_PATCH                       1
+#define SLOT_HIDE                        2
 
-/* Which rule of EENTER, ERESUME, EEXIT or an access inside refused. swsgx.native.checks has the words. */
+/* Which rule of EENTER, ERESUME, EEXIT or an access inside refused. swsgx.cpu.enclu.refusals has the words. */
 #define CHECK_NONE                       0
 #define CHECK_LEAF_UNKNOWN               1
 #define CHECK_LEAF_WRONG_SIDE            2
@@ -102,6 +103,8 @@
 #define CHECK_EXCEPTION                  39
 #define CHECK_LEAF_NOT_MODELLED          40
 #define CHECK_THREAD_TABLE_FULL          41
+#define CHECK_ILLEGAL_INSTRUCTION        42
+#define CHECK_FETCH_OUTSIDE              43
 
 /* struct swsgx_registers: signal frame, struct sigcontext of the kernel's uapi */
 #define SIZEOF_REGISTERS                 144
@@ -124,8 +127,15 @@
 #define REGISTERS_RIP                    128
 #define REGISTERS_RFLAGS                 136
 
+/* struct swsgx_visible_run: swsgx */
+#define SIZEOF_VISIBLE_RUN               32
+#define VISIBLE_RUN_ADDRESS              0
+#define VISIBLE_RUN_LENGTH               8
+#define VISIBLE_RUN_PROT                 16
+#define VISIBLE_RUN_PRIVATE              20
+
 /* struct swsgx_enclave_slot: swsgx */
-#define SIZEOF_ENCLAVE_SLOT              128
+#define SIZEOF_ENCLAVE_SLOT              192
 #define ENCLAVE_SLOT_BASE                0
 #define ENCLAVE_SLOT_SIZE                8
 #define ENCLAVE_SLOT_HEAD                16
@@ -141,6 +151,13 @@
 #define ENCLAVE_SLOT_EPCM                88
 #define ENCLAVE_SLOT_EENTER_COUNT        96
 #define ENCLAVE_SLOT_AEX_COUNT           104
+#define ENCLAVE_SLOT_HIDDEN              112
+#define ENCLAVE_SLOT_RUNS                120
+#define ENCLAVE_SLOT_RUN_COUNT           128
+#define ENCLAVE_SLOT_LOCK                132
+#define ENCLAVE_SLOT_INSIDE              136
+#define ENCLAVE_SLOT_AWAY                140
+#define ENCLAVE_SLOT_CONTENTS_FD         144
 
 /* struct swsgx_thread_record: swsgx */
 #define SIZEOF_THREAD_RECORD             256
@@ -182,6 +199,9 @@
 #define LOGICAL_PROCESSOR_EENTER_COUNT   120
 #define LOGICAL_PROCESSOR_PENDING        128
 #define LOGICAL_PROCESSOR_PENDING_XSTATE 136
+#define LOGICAL_PROCESSOR_SELECTOR       144
+#define LOGICAL_PROCESSOR_DISPATCHING    145
+#define LOGICAL_PROCESSOR_STEPPING       152
 
 /* struct swsgx_monitor_config: swsgx */
 #define SIZEOF_MONITOR_CONFIG            192
@@ -189,8 +209,7 @@
 #define MONITOR_CONFIG_SLOTS             8
 #define MONITOR_CONFIG_XCR0              16
 #define MONITOR_CONFIG_XSTATE            24
-#define MONITOR_CONFIG_FEATURES          32
-#define MONITOR_CONFIG_HOOKED_LOW        40
+#define MONITOR_CONFIG_DISPATCH          32
 
 /* struct swsgx_enclave_run: kernel uapi asm/sgx.h, struct sgx_enclave_run */
 #define SIZEOF_ENCLAVE_RUN               256
@@ -307,6 +326,21 @@ _Static_assert(offsetof(struct swsgx_registers, rsp) == 120, "swsgx_registers.rs
 _Static_assert(offsetof(struct swsgx_registers, rip) == 128, "swsgx_registers.rip");
 _Static_assert(offsetof(struct swsgx_registers, rflags) == 136, "swsgx_registers.rflags");
 
+/* Pages of an enclave that are really mapped in a process: what hiding moves away, and back. */
+struct swsgx_visible_run {
+	uint64_t address; /* linear address of the first page */
+	uint64_t length; /* bytes, whole pages */
+	uint32_t prot; /* PROT_READ 1, PROT_WRITE 2, PROT_EXEC 4 */
+	uint32_t private; /* 1: a private copy of the contents (executable pages), 0: shared */
+	uint8_t reserved_24[8];
+} __attribute__((packed, aligned(8)));
+_Static_assert(sizeof(struct swsgx_visible_run) == 32, "size of swsgx_visible_run");
+_Static_assert(offsetof(struct swsgx_visible_run, address) == 0, "swsgx_visible_run.address");
+_Static_assert(offsetof(struct swsgx_visible_run, length) == 8, "swsgx_visible_run.length");
+_Static_assert(offsetof(struct swsgx_visible_run, prot) == 16, "swsgx_visible_run.prot");
+_Static_assert(offsetof(struct swsgx_visible_run, private) == 20, "swsgx_visible_run.private");
+_Static_assert(offsetof(struct swsgx_visible_run, reserved_24) == 24, "swsgx_visible_run.reserved_24");
+
 /* One enclave as one process maps it. base is written last and cleared first. */
 struct swsgx_enclave_slot {
 	uint64_t base; /* linear address of ELRANGE; 0: the slot is free */
@@ -325,9 +359,16 @@ struct swsgx_enclave_slot {
 	uint64_t epcm; /* where the EPCM is mapped here */
 	uint64_t eenter_count; /* entries by the slow path, ERESUME included */
 	uint64_t aex_count; /* asynchronous exits */
-	uint8_t reserved_112[16];
+	uint64_t hidden; /* where the range lies while no thread is inside (SLOT_HIDE); size bytes, reserved */
+	uint64_t runs; /* VisibleRun array */
+	uint32_t run_count; /* entries in it */
+	uint32_t lock; /* 1: somebody is moving the range or changing the runs */
+	uint32_t inside; /* threads inside, and others that need the range in place */
+	uint32_t away; /* 1: the range is hidden now */
+	uint32_t contents_fd; /* the memfd of the contents, to map a run afresh where it cannot be moved */
+	uint8_t reserved_148[44];
 } __attribute__((packed, aligned(64)));
-_Static_assert(sizeof(struct swsgx_enclave_slot) == 128, "size of swsgx_enclave_slot");
+_Static_assert(sizeof(struct swsgx_enclave_slot) == 192, "size of swsgx_enclave_slot");
 _Static_assert(offsetof(struct swsgx_enclave_slot, base) == 0, "swsgx_enclave_slot.base");
 _Static_assert(offsetof(struct swsgx_enclave_slot, size) == 8, "swsgx_enclave_slot.size");
 _Static_assert(offsetof(struct swsgx_enclave_slot, head) == 16, "swsgx_enclave_slot.head");
@@ -344,7 +385,14 @@ _Static_assert(offsetof(struct swsgx_enclave_slot, reserved_84) == 84, "swsgx_en
 _Static_assert(offsetof(struct swsgx_enclave_slot, epcm) == 88, "swsgx_enclave_slot.epcm");
 _Static_assert(offsetof(struct swsgx_enclave_slot, eenter_count) == 96, "swsgx_enclave_slot.eenter_count");
 _Static_assert(offsetof(struct swsgx_enclave_slot, aex_count) == 104, "swsgx_enclave_slot.aex_count");
-_Static_assert(offsetof(struct swsgx_enclave_slot, reserved_112) == 112, "swsgx_enclave_slot.reserved_112");
+_Static_assert(offsetof(struct swsgx_enclave_slot, hidden) == 112, "swsgx_enclave_slot.hidden");
+_Static_assert(offsetof(struct swsgx_enclave_slot, runs) == 120, "swsgx_enclave_slot.runs");
+_Static_assert(offsetof(struct swsgx_enclave_slot, run_count) == 128, "swsgx_enclave_slot.run_count");
+_Static_assert(offsetof(struct swsgx_enclave_slot, lock) == 132, "swsgx_enclave_slot.lock");
+_Static_assert(offsetof(struct swsgx_enclave_slot, inside) == 136, "swsgx_enclave_slot.inside");
+_Static_assert(offsetof(struct swsgx_enclave_slot, away) == 140, "swsgx_enclave_slot.away");
+_Static_assert(offsetof(struct swsgx_enclave_slot, contents_fd) == 144, "swsgx_enclave_slot.contents_fd");
+_Static_assert(offsetof(struct swsgx_enclave_slot, reserved_148) == 148, "swsgx_enclave_slot.reserved_148");
 
 /* One TCS in one process: what EENTER found out, and what EEXIT and AEX must restore. */
 struct swsgx_thread_record {
@@ -408,7 +456,11 @@ struct swsgx_logical_processor {
 	uint64_t eenter_count; /* entries by the slow path, ERESUME included */
 	uint64_t pending; /* Registers that the slow path is about to load; lets a signal complete the entry */
 	uint64_t pending_xstate; /* XSAVE image that goes with them; 0: vector state stays as it is */
-	uint8_t reserved_144[3952];
+	uint8_t selector; /* Syscall User Dispatch: 0 allow, 1 block; 1 while inside */
+	uint8_t dispatching; /* 1: Syscall User Dispatch is on for this thread */
+	uint8_t reserved_146[6];
+	uint64_t stepping; /* page of the guard that a host store is being dropped on; 0: none */
+	uint8_t reserved_160[3936];
 } __attribute__((packed, aligned(4096)));
 _Static_assert(sizeof(struct swsgx_logical_processor) == 4096, "size of swsgx_logical_processor");
 _Static_assert(offsetof(struct swsgx_logical_processor, record) == 0, "swsgx_logical_processor.record");
@@ -430,7 +482,11 @@ _Static_assert(offsetof(struct swsgx_logical_processor, aex_count) == 112, "swsg
 _Static_assert(offsetof(struct swsgx_logical_processor, eenter_count) == 120, "swsgx_logical_processor.eenter_count");
 _Static_assert(offsetof(struct swsgx_logical_processor, pending) == 128, "swsgx_logical_processor.pending");
 _Static_assert(offsetof(struct swsgx_logical_processor, pending_xstate) == 136, "swsgx_logical_processor.pending_xstate");
-_Static_assert(offsetof(struct swsgx_logical_processor, reserved_144) == 144, "swsgx_logical_processor.reserved_144");
+_Static_assert(offsetof(struct swsgx_logical_processor, selector) == 144, "swsgx_logical_processor.selector");
+_Static_assert(offsetof(struct swsgx_logical_processor, dispatching) == 145, "swsgx_logical_processor.dispatching");
+_Static_assert(offsetof(struct swsgx_logical_processor, reserved_146) == 146, "swsgx_logical_processor.reserved_146");
+_Static_assert(offsetof(struct swsgx_logical_processor, stepping) == 152, "swsgx_logical_processor.stepping");
+_Static_assert(offsetof(struct swsgx_logical_processor, reserved_160) == 160, "swsgx_logical_processor.reserved_160");
 
 /* What the monitor is told once for a process. */
 struct swsgx_monitor_config {
@@ -438,18 +494,16 @@ struct swsgx_monitor_config {
 	uint64_t slots; /* SLOT_COUNT EnclaveSlots */
 	uint64_t xcr0; /* XCR0 of this machine */
 	uint64_t xstate; /* XSTATE_COMPONENTS pairs of u32: offset and size of each component in the standard format */
-	uint64_t features; /* reserved for the caller */
-	uint64_t hooked_low; /* bit n-1: signal n is the monitor's */
-	uint8_t reserved_48[144];
+	uint64_t dispatch; /* 1: let SYSCALL inside an enclave trap, by Syscall User Dispatch */
+	uint8_t reserved_40[152];
 } __attribute__((packed, aligned(8)));
 _Static_assert(sizeof(struct swsgx_monitor_config) == 192, "size of swsgx_monitor_config");
 _Static_assert(offsetof(struct swsgx_monitor_config, lps) == 0, "swsgx_monitor_config.lps");
 _Static_assert(offsetof(struct swsgx_monitor_config, slots) == 8, "swsgx_monitor_config.slots");
 _Static_assert(offsetof(struct swsgx_monitor_config, xcr0) == 16, "swsgx_monitor_config.xcr0");
 _Static_assert(offsetof(struct swsgx_monitor_config, xstate) == 24, "swsgx_monitor_config.xstate");
-_Static_assert(offsetof(struct swsgx_monitor_config, features) == 32, "swsgx_monitor_config.features");
-_Static_assert(offsetof(struct swsgx_monitor_config, hooked_low) == 40, "swsgx_monitor_config.hooked_low");
-_Static_assert(offsetof(struct swsgx_monitor_config, reserved_48) == 48, "swsgx_monitor_config.reserved_48");
+_Static_assert(offsetof(struct swsgx_monitor_config, dispatch) == 32, "swsgx_monitor_config.dispatch");
+_Static_assert(offsetof(struct swsgx_monitor_config, reserved_40) == 40, "swsgx_monitor_config.reserved_40");
 
 /* The vDSO function's own argument. */
 struct swsgx_enclave_run {

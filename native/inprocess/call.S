@@ -91,4 +91,29 @@ swsgx_call:
 	.cfi_endproc
 	.size	swsgx_call, . - swsgx_call
 
+/* swsgx_raw_round_trips(struct swsgx_enclave_call *): what a hand-written ENCLU stub does, call->count times. */
+	.globl	swsgx_raw_round_trips
+	.type	swsgx_raw_round_trips, @function
+	.p2align 6
+swsgx_raw_round_trips:
+	pushq	%rbx
+	pushq	%r12
+	pushq	%r13
+	movq	%rdi, %r12
+	movq	ENCLAVE_CALL_COUNT(%rdi), %r13
+	testq	%r13, %r13
+	jz	3f
+	xorl	%edi, %edi			/* the bare example: do nothing inside */
+1:	movl	$ENCLU_EENTER, %eax
+	movq	ENCLAVE_RUN_TCS(%r12), %rbx
+	leaq	2f(%rip), %rcx
+2:	.byte	0x0f, 0x01, 0xd7		/* ENCLU */
+	decq	%r13
+	jnz	1b
+3:	popq	%r13
+	popq	%r12
+	popq	%rbx
+	ret
+	.size	swsgx_raw_round_trips, . - swsgx_raw_round_trips
+
 	.section .note.GNU-stack, "", @progbits

@@ -20,6 +20,10 @@ EXPORT int swsgx_detach(void);
 /* Forget what the caches know of an enclave that is about to go; no thread may be inside. */
 EXPORT void swsgx_forget(uint64_t base, uint64_t size);
 
+/* The enclave's range is in place between these, also where it hides: for whoever changes its mappings. */
+EXPORT void swsgx_pin(struct swsgx_enclave_slot *slot);
+EXPORT void swsgx_unpin(struct swsgx_enclave_slot *slot);
+
 /* Take over the signals of a mask (bit n-1: signal n); 0, or the negated number of one that refused. */
 EXPORT int swsgx_hook(uint64_t mask);
 EXPORT void swsgx_unhook(void);
@@ -41,6 +45,8 @@ EXPORT int swsgx_enter_enclave(uint64_t rdi, uint64_t rsi, uint64_t rdx, uint32_
 EXPORT int swsgx_call(struct swsgx_enclave_call *call);
 /* The vDSO function, call->count times as long as it returns 0; the enclave must keep to the C calling convention. */
 EXPORT int swsgx_round_trips(struct swsgx_enclave_call *call);
+/* Raw ENCLU with the ENCLU itself as AEP, call->count times; the enclave must leave all registers but RAX RBX RCX. */
+EXPORT void swsgx_raw_round_trips(struct swsgx_enclave_call *call);
 /* count null system calls, for comparison. */
 EXPORT void swsgx_null_calls(uint64_t count);
 

@@ -88,6 +88,7 @@ enclu_entry:
 	.globl	enter_fast_begin
 	.hidden	enter_fast_begin
 enter_fast_begin:
+	movb	$1, LOGICAL_PROCESSOR_SELECTOR(%rsi)	/* SYSCALL_DISPATCH_FILTER_BLOCK */
 	movq	THREAD_RECORD_FSBASE(%rdi), %rdx	/* the two writes are most of an entry's cost: side by side */
 	movq	THREAD_RECORD_GSBASE(%rdi), %rax
 	wrfsbase %rdx
@@ -177,7 +178,8 @@ enter_slow_begin:
 	movl	ENCLAVE_HEAD_XFRM + 4(%rax), %edx
 	movl	ENCLAVE_HEAD_XFRM(%rax), %eax
 	xrstor64 (%rcx)
-3:	movq	THREAD_RECORD_FSBASE(%rbx), %rdx
+3:	movb	$1, LOGICAL_PROCESSOR_SELECTOR(%r12)
+	movq	THREAD_RECORD_FSBASE(%rbx), %rdx
 	wrfsbase %rdx
 	movq	THREAD_RECORD_GSBASE(%rbx), %rdx
 	wrgsbase %rdx
@@ -255,6 +257,7 @@ exit_common:
 	movq	THREAD_RECORD_HOST_FSBASE(%rcx), %rax
 	wrfsbase %rax
 	movq	THREAD_RECORD_LP(%rcx), %rax
+	movb	$0, LOGICAL_PROCESSOR_SELECTOR(%rax)	/* SYSCALL_DISPATCH_FILTER_ALLOW */
 	movq	$0, LOGICAL_PROCESSOR_RECORD(%rax)	/* commit: outside from here on */
 	.globl	exit_cleared_0
 	.hidden	exit_cleared_0

@@ -192,7 +192,8 @@ static bool eenter(const struct entry *e, record_t *record, registers_t *regs, u
 	record->gsbase = base + e->page->ogsbase;
 	record->aep = regs->rcx;
 	record->host_rflags = regs->rflags;
-	__atomic_store_n(&record->generation, generation, __ATOMIC_RELEASE);
+	/* A range that hides must be brought back by enclave_show(): no fast path. */
+	__atomic_store_n(&record->generation, e->slot->flags & SLOT_HIDE ? 0 : generation, __ATOMIC_RELEASE);
 	gpr = (struct sgx_gprsgx *)record->gpr;
 	gpr->ursp = regs->rsp;
 	gpr->urbp = regs->rbp;
@@ -288,6 +289,7 @@ record_t *enter_enclave(lp_t *lp, registers_t *regs, uint64_t after, uint8_t *xs
 	granted = e.resume ? eresume(&e, record, regs, xstate, why) : eenter(&e, record, regs, after, why);
 	if (!granted)
 		return NULL;
+	enclave_show(e.slot);
 	e.page->aep = record->aep;
 	lp->eenter_count++;
 	__atomic_fetch_add(&e.slot->eenter_count, 1, __ATOMIC_RELAXED);

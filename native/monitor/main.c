@@ -5,6 +5,9 @@
 #include "signal.h"
 #include "sys.h"
 
+#include <linux/elf.h>
+
+
 struct monitor_state monitor_state;
 
 static uint32_t lp_line(uint64_t fsbase)
@@ -34,8 +37,28 @@ int swsgx_start(const struct swsgx_monitor_config *config)
 	monitor_state.xstate = (const uint32_t *)config->xstate;
 	monitor_state.xcr0 = config->xcr0;
 	monitor_state.mxcsr_mask = read_mxcsr_mask();
-	__atomic_store_n(&monitor_state.ready, 1, __ATOMIC_RELEASE);
+	monitor_state.dispatch = (uint32_t)config->dispatch;
 	return 0;
+}
+
+/*
+ * Let SYSCALL trap while the selector says so, that is, inside enclaves; never for the monitor's own code. Refused
+ * by kernels before 5.11: then a SYSCALL inside is executed, which the coverage table says.
+ */
+static void dispatch_system_calls(lp_t *lp)
+{
+	const Elf64_Ehdr *header = (const Elf64_Ehdr *)image_header;
+	const Elf64_Phdr *segment = (const Elf64_Phdr *)(image_header + header->e_phoff);
+	uint64_t begin, length;
+
+	while (!(segment->p_flags & PF_X))
+		segment++;
+	begin = (uint64_t)image_header + segment->p_vaddr;
+	length = segment->p_memsz;
+	lp->selector = SYSCALL_DISPATCH_FILTER_ALLOW;
+	lp->dispatching = monitor_state.dispatch && !sys_prctl(PR_SET_SYSCALL_USER_DISPATCH,
+							       PR_SYS_DISPATCH_ON, (long)begin, (long)length,
+							       &lp->selector);
 }
 
 /* Give the calling thread a LogicalProcessor and its alternate signal stack. NULL: none left, or refused. */
@@ -62,6 +85,8 @@ lp_t *attach_thread(void)
 			__atomic_store_n(&lp->attached, 0, __ATOMIC_RELEASE);
 			return NULL;
 		}
+		lp->stepping = 0;
+		dispatch_system_calls(lp);
 		return lp;
 	}
 	return NULL;
@@ -92,9 +117,14 @@ struct swsgx_logical_processor *swsgx_attach(void)
 {
 	lp_t *lp = current_lp();
 
-	if (lp)
-		return lp;
-	return attach_thread() ? current_lp() : NULL;
+	if (!lp)
+		return attach_thread() ? current_lp() : NULL;
+	if (lp->tid != (uint32_t)sys_gettid()) {
+		/* A fork's child: everything is inherited but the dispatching of system calls. */
+		lp->tid = (uint32_t)sys_gettid();
+		dispatch_system_calls(lp);
+	}
+	return lp;
 }
 
 int swsgx_detach(void)
@@ -109,6 +139,9 @@ int swsgx_detach(void)
 	line = &monitor_state.lp_cache[lp_line(lp->fsbase)];
 	if (line->value == (uint64_t)lp)
 		line->key = 0;
+	if (lp->dispatching)
+		sys_prctl(PR_SET_SYSCALL_USER_DISPATCH, PR_SYS_DISPATCH_OFF, 0, 0, NULL);
+	lp->dispatching = 0;
 	sys_sigaltstack(lp->old_stack, NULL);
 	__atomic_store_n(&lp->attached, 0, __ATOMIC_RELEASE);
 	return 0;

@@ -19,6 +19,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <linux/prctl.h>
 
 #include "abi.h"
 #include "api.h"
@@ -62,7 +63,7 @@ struct monitor_state {
 	const uint32_t *xstate;
 	uint64_t xcr0;
 	uint32_t mxcsr_mask;
-	uint32_t ready;
+	uint32_t dispatch;
 	struct kernel_sigaction old_actions[65];
 };
 
@@ -87,12 +88,22 @@ void load_bases(const record_t *record);
 void leave_enclave(lp_t *lp, registers_t *regs);
 void asynchronous_exit(lp_t *lp, registers_t *regs, uint8_t *fpstate, const struct refusal *why);
 void patch_exit_site(slot_t *slot, uint64_t enclu);
+void patch_enclu_site(uint64_t enclu);
 
 /* xstate.c: the standard XSAVE format under a mask. */
 void xstate_copy(uint8_t *to, const uint8_t *from, uint64_t mask, uint64_t available);
 void xstate_make_synthetic(uint8_t *frame, uint64_t xfrm, uint32_t vector);
 bool xstate_loadable(const uint8_t *image, uint64_t xfrm);
 uint32_t xstate_size(uint64_t mask);
+
+/* hide.c: the range is in place only while somebody is inside. */
+void enclave_show(slot_t *slot);
+void enclave_hide(slot_t *slot);
+bool host_access(lp_t *lp, uint64_t address, uint64_t code, registers_t *regs);
+bool host_step(lp_t *lp, registers_t *regs);
+
+/* illegal.c: instructions that the manual forbids inside, but that the host does not refuse as it says. */
+bool illegal_inside(const registers_t *regs);
 
 /* access.c: what the model says of an address inside ELRANGE. */
 slot_t *slot_of(uint64_t address);
@@ -114,6 +125,8 @@ extern const char exit_common[], exit_cleared_0[], exit_cleared_1[], exit_cleare
 extern const char enter_fast_begin[], enter_fast_end[], enter_slow_begin[], enter_slow_end[];
 extern const char enter_aep[], enter_fixup[], enter_interrupted[];
 extern const char signal_return[];
+/* The image's own ELF header, from the linker. */
+extern const char image_header[] __asm__("__ehdr_start");
 
 static inline bool canonical(uint64_t address)
 {

@@ -56,6 +56,7 @@ static void complete_fast_entry(lp_t *lp, registers_t *regs)
 	regs->rcx = record->aep + AEP_BYTES;
 	regs->rsp = lp->enter_rsp;
 	regs->rip = record->entry;
+	lp->selector = SYSCALL_DISPATCH_FILTER_BLOCK;
 	load_bases(record);
 }
 
@@ -67,28 +68,40 @@ static void complete_slow_entry(lp_t *lp, registers_t *regs, uint8_t *fpstate)
 	copy_bytes(regs, (const void *)lp->pending, sizeof(*regs));
 	if (lp->pending_xstate)
 		xstate_copy(fpstate, (const uint8_t *)lp->pending_xstate, head->xfrm, ~0ul);
+	lp->selector = SYSCALL_DISPATCH_FILTER_BLOCK;
 	load_bases(record);
 }
 
-/* Roll a half-done entry or exit forward. Afterwards lp->record tells whether the thread is inside. */
-static void settle(lp_t *lp, registers_t *regs, uint8_t *fpstate)
+/*
+ * Roll a half-done entry or exit forward. Afterwards lp->record tells whether the thread is inside. True: the signal
+ * was the transition's own and is dealt with: the exit stub's HLT, or the single step that TF brings to an entry.
+ */
+static bool settle(lp_t *lp, struct kernel_ucontext *uc)
 {
 	const record_t *record = (const record_t *)lp->record;
+	registers_t *regs = &uc->registers;
 
 	if (record) {
 		const slot_t *slot = (const slot_t *)record->slot;
 
-		if (within(regs->rip, enter_fast_begin, enter_fast_end))
+		if (within(regs->rip, enter_fast_begin, enter_fast_end)) {
 			complete_fast_entry(lp, regs);
-		else if (within(regs->rip, enter_slow_begin, enter_slow_end))
-			complete_slow_entry(lp, regs, fpstate);
-		else if (within(regs->rip, exit_common, exit_cleared_0) ||
-			 regs->rip - slot->exit_stub < (uint64_t)(exit_stub_end - exit_stub_begin))
+			return uc->trap_number == VECTOR_DB;
+		}
+		if (within(regs->rip, enter_slow_begin, enter_slow_end)) {
+			complete_slow_entry(lp, regs, uc->fpstate);
+			return false;
+		}
+		if (regs->rip - slot->exit_stub < (uint64_t)(exit_stub_end - exit_stub_begin)) {
 			leave_enclave(lp, regs);
-		return;
+			return uc->trap_number == VECTOR_GP;
+		}
+		if (within(regs->rip, exit_common, exit_cleared_0))
+			leave_enclave(lp, regs);
+		return false;
 	}
 	if (!within(regs->rip, exit_cleared_0, exit_end))
-		return;
+		return false;
 	/* LogicalProcessor.record is cleared, TCS.STATE perhaps not yet. */
 	if (within(regs->rip, exit_cleared_0, exit_cleared_2)) {
 		record = (const record_t *)regs->rcx;
@@ -99,17 +112,23 @@ static void settle(lp_t *lp, registers_t *regs, uint8_t *fpstate)
 		__atomic_store_n(&((struct sgx_tcs *)regs->rax)->state, 0, __ATOMIC_RELEASE);
 	regs->rax = ENCLU_EEXIT;
 	regs->rip = regs->rbx;
+	return false;
 }
 
-/* ENCLU, or what patch_exit_site() made of it. The bytes are the enclave's own: RIP was fetched from there. */
-static bool at_enclu(const registers_t *regs, int signal)
+/*
+ * ENCLU, or what patch_exit_site() made of it. The bytes can be read, since they were fetched: #UD and #GP come
+ * after the fetch. (Not so where a branch to a non-canonical address leaves RIP there.)
+ */
+static bool at_enclu(const struct kernel_ucontext *uc)
 {
+	const registers_t *regs = &uc->registers;
 	const uint8_t *code = (const uint8_t *)regs->rip;
 
-	if ((regs->rip & (PAGE_BYTES - 1)) > PAGE_BYTES - 3)
+	if (uc->trap_number != VECTOR_UD && uc->trap_number != VECTOR_GP)
 		return false;
-	return code[1] == 0x01 && code[2] == 0xd7 &&
-	       ((signal == SIGNAL_ILL && code[0] == 0x0f) || (signal == SIGNAL_SEGV && code[0] == 0xf4));
+	if (!canonical(regs->rip) || (regs->rip & (PAGE_BYTES - 1)) > PAGE_BYTES - 3)
+		return false;
+	return code[0] == (uc->trap_number == VECTOR_UD ? 0x0f : 0xf4) && code[1] == 0x01 && code[2] == 0xd7;
 }
 
 static bool is_exception(int signal, const struct kernel_siginfo *info)
@@ -120,6 +139,7 @@ static bool is_exception(int signal, const struct kernel_siginfo *info)
 	case SIGNAL_BUS:
 	case SIGNAL_FPE:
 	case SIGNAL_SEGV:
+	case SIGNAL_SYS: /* inside an enclave; outside, seccomp's are the program's own */
 		return info->code > 0;
 	default:
 		return false;
@@ -154,17 +174,36 @@ static bool enclu_inside(lp_t *lp, registers_t *regs, struct refusal *why)
 }
 
 /* Which exception the machine would have raised inside, from what the host raised. */
-static void classify(const lp_t *lp, const struct kernel_ucontext *uc, struct refusal *why)
+static void classify(lp_t *lp, int signal, struct kernel_ucontext *uc, struct refusal *why)
 {
 	const record_t *record = (const record_t *)lp->record;
 	const slot_t *slot = (const slot_t *)record->slot;
+	registers_t *regs = &uc->registers;
+	bool page_fault = signal != SIGNAL_SYS && uc->trap_number == VECTOR_PF;
 
-	if (uc->trap_number == VECTOR_PF && uc->cr2 - slot->base < slot->size)
+	if (signal == SIGNAL_SYS) {
+		/* SYSCALL, caught by the dispatcher before it did anything but change RCX and R11. */
+		regs->rip -= SYSCALL_BYTES;
+		refuse(why, CHECK_ILLEGAL_INSTRUCTION, VECTOR_UD, 0, 0, 0, 0);
+	} else if (regs->rip - slot->base >= slot->size) {
+		/* Hardware faults on the fetch itself, wherever the branch led. */
+		refuse(why, CHECK_FETCH_OUTSIDE, VECTOR_GP, 0, 0, slot->size, regs->rip);
+	} else if (page_fault && uc->cr2 - slot->base < slot->size) {
 		explain_page_fault(slot, uc->cr2, uc->error_code, why);
-	else
-		refuse(why, uc->trap_number == VECTOR_PF ? CHECK_OUTSIDE_ELRANGE : CHECK_EXCEPTION,
-		       (uint32_t)uc->trap_number, uc->trap_number == VECTOR_PF ? uc->error_code : 0,
-		       uc->trap_number == VECTOR_PF ? uc->cr2 : 0, 0, 0);
+	} else if (page_fault) {
+		refuse(why, CHECK_OUTSIDE_ELRANGE, VECTOR_PF, uc->error_code, uc->cr2, 0, 0);
+	} else if (uc->trap_number == VECTOR_GP && illegal_inside(regs)) {
+		refuse(why, CHECK_ILLEGAL_INSTRUCTION, VECTOR_UD, 0, 0, 0, 0);
+	} else if (uc->trap_number == VECTOR_BP) {
+		/* A fault inside an enclave, and #BP only for an opt-in entry (SDM, "INT3 Behavior Inside an Enclave"). */
+		bool opted_in = ((const struct sgx_tcs *)record->tcs_page)->flags & TCS_FLAG_DBGOPTIN;
+
+		regs->rip -= INT3_BYTES;
+		refuse(why, opted_in ? CHECK_EXCEPTION : CHECK_ILLEGAL_INSTRUCTION, opted_in ? VECTOR_BP : VECTOR_UD,
+		       0, 0, 0, 0);
+	} else {
+		refuse(why, CHECK_EXCEPTION, (uint32_t)uc->trap_number, 0, 0, 0, 0);
+	}
 }
 
 /* Give a signal to whoever handled it before the monitor came. */
@@ -220,11 +259,12 @@ static bool enclu_outside(lp_t *lp, struct kernel_ucontext *uc)
 {
 	registers_t *regs = &uc->registers;
 	uint32_t leaf = (uint32_t)regs->rax;
+	uint64_t site = regs->rip;
 	struct refusal why;
 	record_t *record = NULL;
 
 	if (leaf == ENCLU_EENTER || leaf == ENCLU_ERESUME)
-		record = enter_enclave(lp, regs, regs->rip + 3, (uint8_t *)lp + LP_XSTATE_OFFSET, &why);
+		record = enter_enclave(lp, regs, site + ENCLU_BYTES, (uint8_t *)lp + LP_XSTATE_OFFSET, &why);
 	else
 		refuse(&why, CHECK_LEAF_WRONG_SIDE, VECTOR_GP, 0, 0, 0, leaf);
 	if (!record) {
@@ -235,14 +275,56 @@ static bool enclu_outside(lp_t *lp, struct kernel_ucontext *uc)
 		uc->cr2 = why.address;
 		return false;
 	}
+	if (uc->trap_number == VECTOR_UD && ((const slot_t *)record->slot)->flags & SLOT_PATCH)
+		patch_enclu_site(site);
 	lp->record = (uint64_t)record;
 	if (leaf == ENCLU_ERESUME) {
 		const head_t *head = (const head_t *)record->head;
 
 		xstate_copy(uc->fpstate, (uint8_t *)lp + LP_XSTATE_OFFSET, head->xfrm, ~0ul);
 	}
+	lp->selector = SYSCALL_DISPATCH_FILTER_BLOCK;
 	load_bases(record);
 	return true;
+}
+
+/* A single step of an opt-out enclave: the enclave looks like one instruction, so TF waits for the exit. */
+static bool step_inside(const lp_t *lp, int signal, const struct kernel_siginfo *info, registers_t *regs)
+{
+	record_t *record = (record_t *)lp->record;
+
+	if (signal != SIGNAL_TRAP || info->code != TRAP_TRACE)
+		return false;
+	if (((const struct sgx_tcs *)record->tcs_page)->flags & TCS_FLAG_DBGOPTIN)
+		return false;
+	regs->rflags &= ~RFLAGS_TF;
+	return true;
+}
+
+/* To code inside one enclave, another one is as far away as to the host. */
+static bool other_enclave(lp_t *lp, int signal, const struct kernel_siginfo *info, struct kernel_ucontext *uc)
+{
+	const slot_t *slot = (const slot_t *)((const record_t *)lp->record)->slot;
+
+	return signal == SIGNAL_SEGV && is_exception(signal, info) && uc->trap_number == VECTOR_PF &&
+	       uc->cr2 - slot->base >= slot->size && uc->registers.rip - slot->base < slot->size &&
+	       host_access(lp, uc->cr2, uc->error_code, &uc->registers);
+}
+
+static void signal_outside(lp_t *lp, int signal, struct kernel_siginfo *info, struct kernel_ucontext *uc)
+{
+	registers_t *regs = &uc->registers;
+
+	if (is_exception(signal, info)) {
+		if (lp && at_enclu(uc) && enclu_outside(lp, uc))
+			return;
+		if (signal == SIGNAL_SEGV && uc->trap_number == VECTOR_PF &&
+		    host_access(lp, uc->cr2, uc->error_code, regs))
+			return;
+		if (signal == SIGNAL_TRAP && lp && host_step(lp, regs))
+			return;
+	}
+	chain(signal, info, uc);
 }
 
 static void handle_signal(int signal, struct kernel_siginfo *info, struct kernel_ucontext *uc)
@@ -250,25 +332,20 @@ static void handle_signal(int signal, struct kernel_siginfo *info, struct kernel
 	registers_t *regs = &uc->registers;
 	lp_t *lp = lp_of_frame(uc);
 	struct refusal why;
-	bool inside;
 
-	if (!lp) {
-		chain(signal, info, uc);
+	if (lp && settle(lp, uc) && is_exception(signal, info))
+		return;
+	if (!lp || !lp->record) {
+		signal_outside(lp, signal, info, uc);
 		return;
 	}
-	inside = lp->record != 0;
-	settle(lp, regs, uc->fpstate);
-	if (!lp->record) {
-		if (inside && is_exception(signal, info))
-			return; /* the exit stub's HLT, and the exit is done */
-		if (is_exception(signal, info) && at_enclu(regs, signal) && enclu_outside(lp, uc))
-			return;
-		chain(signal, info, uc);
+	if (signal == SIGNAL_TRAP && host_step(lp, regs))
 		return;
-	}
+	if (step_inside(lp, signal, info, regs) || other_enclave(lp, signal, info, uc))
+		return;
 	if (is_exception(signal, info)) {
-		if (!at_enclu(regs, signal))
-			classify(lp, uc, &why);
+		if (signal == SIGNAL_SYS || !at_enclu(uc))
+			classify(lp, signal, uc, &why);
 		else if (enclu_inside(lp, regs, &why))
 			return;
 		exception_inside(lp, signal, info, uc, &why);

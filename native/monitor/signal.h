@@ -52,6 +52,10 @@ struct kernel_ucontext {
 #define FLAG_ONSTACK 0x08000000ul
 #define FLAG_RESTART 0x10000000ul
 #define FLAG_RESTORER 0x04000000ul
+#define TRAP_TRACE 2
+#define ENCLU_BYTES 3
+#define SYSCALL_BYTES 2
+#define INT3_BYTES 1
 #define MASK_BLOCK 0
 #define MASK_SET 2
 

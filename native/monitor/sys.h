@@ -22,6 +22,55 @@ static inline long sys_call4(long number, long a, long b, long c, long d)
 	return result;
 }
 
+static inline long sys_call6(long number, long a, long b, long c, long d, long e, long f)
+{
+	register long r10 __asm__("r10") = d;
+	register long r8 __asm__("r8") = e;
+	register long r9 __asm__("r9") = f;
+	long result;
+
+	__asm__ volatile("syscall"
+			 : "=a"(result)
+			 : "0"(number), "D"(a), "S"(b), "d"(c), "r"(r10), "r"(r8), "r"(r9)
+			 : "rcx", "r11", "memory");
+	return result;
+}
+
+static inline long sys_mmap(uint64_t address, size_t length, int prot, int flags, int fd, uint64_t offset)
+{
+	return sys_call6(__NR_mmap, (long)address, (long)length, prot, flags, fd, (long)offset);
+}
+
+static inline long sys_mremap(uint64_t address, size_t length, int flags, uint64_t to)
+{
+	return sys_call6(__NR_mremap, (long)address, (long)length, (long)length, flags, (long)to, 0);
+}
+
+static inline long sys_prctl(long option, long a, long b, long c, const void *d)
+{
+	return sys_call6(__NR_prctl, option, a, b, c, (long)d, 0);
+}
+
+static inline long sys_open(const char *path, int flags)
+{
+	return sys_call4(__NR_open, (long)path, flags, 0, 0);
+}
+
+static inline long sys_close(int fd)
+{
+	return sys_call4(__NR_close, fd, 0, 0, 0);
+}
+
+static inline long sys_pwrite(int fd, const void *data, size_t length, uint64_t offset)
+{
+	return sys_call4(__NR_pwrite64, fd, (long)data, (long)length, (long)offset);
+}
+
+static inline long sys_sched_yield(void)
+{
+	return sys_call4(__NR_sched_yield, 0, 0, 0, 0);
+}
+
 static inline long sys_gettid(void)
 {
 	return sys_call4(__NR_gettid, 0, 0, 0, 0);

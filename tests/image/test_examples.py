@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import re
-import shutil
-import subprocess
 from pathlib import Path
 
 import pytest
@@ -12,31 +10,20 @@ import pytest
 from swsgx.image.convention import EnclaveNote, ThreadPage
 from swsgx.image.elf import PF_W, PF_X, PT_LOAD, ElfImage
 from swsgx.image.enclave import load_plan, read_file
+from tests.make.examples import NEEDS_TOOLS, build_examples
 
 ENCLAVES = ("compute.elf", "fault.elf")
 
-pytestmark = pytest.mark.skipif(
-    (shutil.which("gcc") is None and shutil.which("cc") is None) or shutil.which("make") is None,
-    reason="builds C: install gcc and make to run these",
-)
-
-
-def build(checkout: Path, out: Path) -> Path:
-    done = subprocess.run(
-        ["make", "-C", str(checkout / "examples"), f"OUT={out}"], capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, done.stderr
-    assert "warning" not in done.stderr
-    return out
+pytestmark = NEEDS_TOOLS
 
 
 @pytest.fixture(scope="module")
 def built(checkout: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return build(checkout, tmp_path_factory.mktemp("examples"))
+    return build_examples(checkout, tmp_path_factory.mktemp("examples"))
 
 
 def test_two_builds_in_two_places_give_the_same_bytes(checkout: Path, built: Path, tmp_path: Path) -> None:
-    again = build(checkout, tmp_path / "elsewhere")
+    again = build_examples(checkout, tmp_path / "elsewhere")
     for name in (*ENCLAVES, "kernel.so"):
         assert (again / name).read_bytes() == (built / name).read_bytes()
 

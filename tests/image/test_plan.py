@@ -108,6 +108,9 @@ def test_a_partly_measured_run_is_not_loadable_and_tells_its_mask() -> None:
     assert not part.loadable
     assert part.chunk_mask == 0x8001
     assert [r.chunk_mask for r in V6[:3]] == [0xFFFF, 0xFFFF, 0]
+    VECTORS["V1"][0].require_loadable()
+    with pytest.raises(ImageError, match="page 0x4000 is measured whole"):
+        VECTORS["V6"][0].require_loadable()
 
 
 BAD = {

@@ -112,7 +112,9 @@ class Bench:
         tok = token if token is not None else Einittoken()
         return einit(self.cpu, self.memory, self.place(sig.buffer), secs, self.place(tok.buffer, 512))
 
-    def enclave(self, secs: Secs | None = None, *, initialised: bool = False) -> tuple[EpcAddr, EpcAddr, EpcAddr]:
+    def enclave(
+        self, secs: Secs | None = None, *, initialised: bool = False
+    ) -> tuple[EpcAddr, EpcAddr, EpcAddr]:
         """SECS, a measured REG page at offset 0, and a TCS at offset 0x1000."""
         secs_page = self.ecreate(secs)
         reg = self.eadd(secs_page, 0, REG_RW, bytes(range(256)) * 16)
@@ -171,5 +173,3 @@ class Bench:
         assert result.reason is not None
         assert rule in result.reason.rule
         assert self.events[-1].reason == result.reason
-
-

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import os
 import random
 from collections.abc import Iterable
@@ -196,6 +195,22 @@ class World:
             raise AssertionError(str(outcome.reason))
         return file
 
+    def refused(self, outcome: Outcome, number: int, rule: str) -> None:
+        """The outcome is this errno, for a rule with these words, and the trace says the same."""
+        assert outcome.errno == number, str(outcome.reason)
+        assert outcome.reason is not None
+        assert rule in outcome.reason.rule, outcome.reason.rule
+        assert self.events[-1].reason == outcome.reason
+
+    def snapshot(self) -> tuple[int, bytes, dict[int, tuple[bytes, int, bytes]]]:
+        """All that a refused call must leave alone, in the machine."""
+        cpu = self.cpu
+        enclaves = {
+            frame: (state.measurement.digest(), state.children, bytes(state.store.contents.view))
+            for frame, state in cpu.enclaves.items()
+        }
+        return cpu.epc.free_count, bytes(cpu.epcm.region.view), enclaves
+
     def map(self, file: EnclaveFile, offset: int, length: int, prot: int, personality: int = 0) -> Outcome:
         """Map a part of ELRANGE, with MAP_FIXED."""
         return self.mm.mmap(
@@ -231,8 +246,3 @@ def make_world(
     driver = Driver(cpu, profile, trace=trace, sleep=lambda seconds: None)
     memory, mm, files = FakeMemory(), AddressSpace(), dict[int, object]()
     return World(cpu, driver, memory, mm, Task(memory, mm, files=files), events, files)
-
-
-def descriptors() -> Iterable[int]:
-    """Numbers for a table of files."""
-    return itertools.count(3)

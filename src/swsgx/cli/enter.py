@@ -121,7 +121,8 @@ def command(ctx: click.Context, /, file: str, **given: Any) -> None:
     plan = load_plan(file, heap_size=given["heap_size"])
     if given["tcs"] >= len(plan.tcs):
         raise Refused(f"{file}: the enclave has {len(plan.tcs)} threads, so no thread {given['tcs']}")
-    sigstruct = _sigstruct(plan, given, shared)
+    plan.require_loadable()
+    sigstruct = _sigstruct(plan, given)
     arguments: dict[str, Argument] = {name: given[name] for name in _ARGUMENTS}
     with about(file):
         result, repairs = _call(plan, sigstruct, arguments, given, shared)
@@ -131,12 +132,13 @@ def command(ctx: click.Context, /, file: str, **given: Any) -> None:
         ctx.exit(EXIT_REFUSED)
 
 
-def _sigstruct(plan: LoadPlan, given: dict[str, Any], shared: Shared) -> Sigstruct:
+def _sigstruct(plan: LoadPlan, given: dict[str, Any]) -> Sigstruct:
     from swsgx.cli.enclaves import measure_plan, read_sigstruct, read_small
     from swsgx.cli.options import today
     from swsgx.identity.rsakey import generate_key, load_private_key
     from swsgx.identity.signer import sign
     from swsgx.identity.sigstruct import SigstructOptions, unsigned
+    from swsgx.trace import OFF
 
     if given["sig"] is not None:
         return read_sigstruct(given["sig"])
@@ -152,7 +154,7 @@ def _sigstruct(plan: LoadPlan, given: dict[str, Any], shared: Shared) -> Sigstru
         miscselect=int(fixed.miscselect if plan.miscselect is None else plan.miscselect),
         date=today(),
     )
-    return sign(unsigned(measure_plan(plan, shared.trace), options), key)
+    return sign(unsigned(measure_plan(plan, OFF), options), key)
 
 
 def _call(
@@ -218,4 +220,4 @@ def _show(file: str, result: Exit, repairs: int, arguments: dict[str, Argument],
         for name, data in buffers.items():
             click.echo(f"[{name}] {data.hex()}")
     if repairs:
-        click.echo(f"repaired {repairs} times by the enclave's exception handler")
+        click.echo(f"repairs by the enclave's exception handler: {repairs}")

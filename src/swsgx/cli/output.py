@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import stat
@@ -33,19 +34,15 @@ def atomic_file(path: str, mode: int = 0o666) -> Iterator[BinaryIO]:
     """
     target = Path(os.path.realpath(path))
     try:
-        kind = target.stat().st_mode
-    except FileNotFoundError:
-        kind = stat.S_IFREG
-    if not stat.S_ISREG(kind) and not stat.S_ISDIR(kind):
+        kind = _kind_of(target)
+        if kind == stat.S_IFREG:
+            fd, temporary = tempfile.mkstemp(prefix=f".{target.name}.", dir=target.parent)
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, path) from error
+    if kind != stat.S_IFREG:
         with target.open("wb") as direct:
             yield direct
         return
-    try:
-        if stat.S_ISDIR(kind):
-            raise IsADirectoryError(21, os.strerror(21))
-        fd, temporary = tempfile.mkstemp(prefix=f".{target.name}.", dir=target.parent)
-    except OSError as error:
-        raise OSError(error.errno, error.strerror, path) from error
     try:
         with os.fdopen(fd, "wb") as file:
             yield file
@@ -60,6 +57,21 @@ def atomic_file(path: str, mode: int = 0o666) -> Iterator[BinaryIO]:
         if isinstance(error, OSError) and error.filename in (None, temporary):
             raise OSError(error.errno, error.strerror, path) from error
         raise
+
+
+def _kind_of(target: Path) -> int:
+    """What is there, S_IFREG if nothing is.
+
+    Raises:
+        OSError: a folder is there, or none to put a file in.
+    """
+    try:
+        kind = stat.S_IFMT(target.stat().st_mode)
+    except FileNotFoundError:
+        return stat.S_IFREG
+    if kind == stat.S_IFDIR:
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+    return kind
 
 
 def write_file(path: str, data: bytes | memoryview, mode: int = 0o666) -> None:

@@ -86,8 +86,9 @@ class Epcm:
         words[where, 1] = secs | pt << 32 | perm << 40 | _VALID << 48 | HOME_ENCLAVE << 56
 
     def clear(self, frames: int | Frames) -> None:
-        """Make entries invalid."""
+        """Make entries invalid; nothing stays of what they were."""
         self._state[frames] = 0
+        self._words[frames] = 0
 
     def children(self, secs: int) -> Frames:
         """The valid frames that belong to an enclave, its SECS not among them; ascending."""

@@ -97,6 +97,7 @@ class Cpu:
         self._locked: dict[int, int] = {}
         self._measuring: dict[int, int] = {}
         self._last_eid = 0
+        self._closed = False
 
     # Who uses what. Leaves are serialised, so conflicts come only from tests and from a model of more processors.
 
@@ -178,7 +179,10 @@ class Cpu:
         return entry.enclaveaddress - self.enclaves[entry.secs].store.head.baseaddr
 
     def close(self) -> None:
-        """Give all memory back; the machine is of no use afterwards."""
+        """Give all memory back; the machine is of no use afterwards. Enclave files should be closed before."""
+        if self._closed:
+            return
+        self._closed = True
         for state in self.enclaves.values():
             state.store.close()
         self.enclaves.clear()

@@ -10,12 +10,14 @@ import functools
 import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Concatenate, ParamSpec, TypeVar
+
+import numpy as np
 
 from swsgx.cpu.faults import Fault, GeneralProtection, LeafResult, PageFault
 from swsgx.isa.address import EpcAddr, Linaddr, is_aligned
 from swsgx.isa.errors import SgxError
-from swsgx.isa.layout import SDM
+from swsgx.isa.layout import SDM, Layout
 from swsgx.isa.leaves import Encls
 from swsgx.trace import Reason, hexed
 
@@ -111,8 +113,15 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 
-def _shown(value: object) -> object:
-    return value if isinstance(value, int | str | bytes) else type(value).__name__
+def _shown(names: list[str], values: tuple[object, ...]) -> dict[str, object]:
+    """Operands worth recording: addresses, numbers, structures, and how many frames."""
+    shown: dict[str, object] = {}
+    for name, value in zip(names, values, strict=False):
+        if isinstance(value, int | Layout):
+            shown[name] = value if isinstance(value, int) else str(value)
+        elif isinstance(value, np.ndarray):
+            shown[name] = len(value)
+    return shown
 
 
 def encls_leaf(
@@ -135,9 +144,7 @@ def encls_leaf(
                     )
                 if not cpu.trace.on:
                     return body(cpu, *args, **kwargs)
-                shown: dict[str, Any] = {
-                    n: _shown(v) for n, v in zip(names, args, strict=False) if n != "memory"
-                }
+                shown = _shown(names, args)
                 try:
                     result = body(cpu, *args, **kwargs)
                 except Fault as fault:

@@ -181,6 +181,21 @@ class LoadPlan:
             if progress is not None:
                 progress(count)
 
+    def require_loadable(self) -> None:
+        """Check that Linux can load the plan: ADD_PAGES measures a page whole and in order, or not at all.
+
+        Raises:
+            ImageError: a page is measured in part, or its chunks are not in ascending order.
+        """
+        for run in self.entries:
+            if not run.loadable:
+                raise Format(self.file, "load plan", "Linux, SGX_IOC_ENCLAVE_ADD_PAGES").refuse(
+                    f"page {run.offset:#x} is measured whole and in order, or not at all",
+                    expected="chunks 0 to 15, or none",
+                    found=f"chunks {', '.join(map(str, run.chunks or ()))}",
+                    remedy="such an enclave can be measured and signed, but mainline Linux cannot load it in part",
+                )
+
     def validate(self) -> None:
         """Check what ECREATE and EADD would check anyway, where it can still be explained.
 

@@ -17,7 +17,6 @@ from swsgx.image.sgxs import (
     page_record,
 )
 from swsgx.isa.address import PAGE_SIZE
-from swsgx.isa.layout import Layout
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -26,6 +25,7 @@ __all__ = ["write_sgxs"]
 
 _CHUNKS = PAGE_SIZE // CHUNK_SIZE
 _BULK = 128
+_EMPTY_BULK = 8192
 
 
 def write_sgxs(plan: LoadPlan, out: BinaryIO, progress: Callable[[int], object] | None = None) -> None:
@@ -54,6 +54,8 @@ def write_sgxs(plan: LoadPlan, out: BinaryIO, progress: Callable[[int], object] 
     for run in plan.entries:
         if run.measured and run.chunks is None:
             _write_measured(run, out, progress)
+        elif run.content is None and not run.chunks:
+            _write_empty(run, out, progress)
         else:
             _write_chunks(run, out, progress)
 
@@ -83,28 +85,38 @@ def _write_measured(run: PageRun, out: BinaryIO, progress: Callable[[int], objec
 
 
 def _write_chunks(run: PageRun, out: BinaryIO, progress: Callable[[int], object] | None) -> None:
-    """Pages that are not measured, or in part: each EADD with the chunks that matter."""
-    if run.content is None and not run.chunks:
-        for page in range(run.count):
-            out.write(_eadd(run, page).buffer)
-    else:
-        order = run.chunks or ()
-        for base, pages, content in run.pieces():
-            for page in range(pages):
-                out.write(_eadd(run, (base - run.offset) // PAGE_SIZE + page).buffer)
-                data = content[page * PAGE_SIZE : (page + 1) * PAGE_SIZE]
-                offset = base + page * PAGE_SIZE
-                rest = [n for n in range(_CHUNKS) if n not in order]
-                for number in (*order, *rest):
-                    chunk = data[number * CHUNK_SIZE : (number + 1) * CHUNK_SIZE]
-                    tag = TAG_EEXTEND if number in order else TAG_UNMEASRD
-                    if tag == TAG_UNMEASRD and not any(chunk):
-                        continue
-                    out.write(EextendRecord.of(tag=tag, offset=offset + number * CHUNK_SIZE).buffer)
-                    out.write(chunk)
-    if progress is not None:
-        progress(run.count)
+    """Pages that are measured in part, or only loaded: each EADD with the chunks that matter."""
+    order = run.chunks or ()
+    for base, pages, content in run.pieces():
+        for page in range(pages):
+            offset = base + page * PAGE_SIZE
+            out.write(EaddRecord.of(tag=TAG_EADD, offset=offset, flags=run.secinfo_flags).buffer)
+            data = content[page * PAGE_SIZE : (page + 1) * PAGE_SIZE]
+            rest = [n for n in range(_CHUNKS) if n not in order]
+            for number in (*order, *rest):
+                chunk = data[number * CHUNK_SIZE : (number + 1) * CHUNK_SIZE]
+                tag = TAG_EEXTEND if number in order else TAG_UNMEASRD
+                if tag == TAG_UNMEASRD and not any(chunk):
+                    continue
+                out.write(EextendRecord.of(tag=tag, offset=offset + number * CHUNK_SIZE).buffer)
+                out.write(chunk)
+        if progress is not None:
+            progress(pages)
 
 
-def _eadd(run: PageRun, page: int) -> Layout:
-    return EaddRecord.of(tag=TAG_EADD, offset=run.offset + page * PAGE_SIZE, flags=run.secinfo_flags)
+def _write_empty(run: PageRun, out: BinaryIO, progress: Callable[[int], object] | None) -> None:
+    """Pages of which nothing is measured and nothing loaded: a record each, many at a time."""
+    import numpy as np
+
+    records = np.zeros(
+        _EMPTY_BULK, dtype=[("tag", "S8"), ("offset", "<u8"), ("flags", "<u8"), ("zero", "V40")]
+    )
+    records["tag"] = TAG_EADD
+    records["flags"] = run.secinfo_flags
+    for first in range(0, run.count, _EMPTY_BULK):
+        part = records[: min(_EMPTY_BULK, run.count - first)]
+        pages = np.arange(first, first + len(part), dtype=np.uint64)
+        part["offset"] = np.uint64(run.offset) + pages * np.uint64(PAGE_SIZE)
+        out.write(part.tobytes())
+        if progress is not None:
+            progress(len(part))

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from types import TracebackType
+from types import MappingProxyType, TracebackType
 from typing import Any, Self
 
 import numpy as np
 
+from swsgx.cpu.enclu.refusals import reason_of
 from swsgx.cpu.faults import InternalError
 from swsgx.inprocess.engine import NativeEngine
 from swsgx.inprocess.errors import EnclaveFault
@@ -20,12 +21,11 @@ from swsgx.isa.structs import Tcs
 from swsgx.linux.device import EnclaveFile
 from swsgx.linux.mm import AddressSpace
 from swsgx.native.abi import EnclaveCall, EnclaveRun, LogicalProcessor, Registers
-from swsgx.native.checks import reason_of
 from swsgx.native.images import address_of
 from swsgx.native.shm import SharedRegion
 from swsgx.trace import Recorder
 
-__all__ = ["Enclave", "Exit"]
+__all__ = ["RESUME", "Enclave", "Exit", "OnExit", "PreparedCall", "Reentry", "reenter"]
 
 #: A signal of the process waits to be handled in Python; the enclave is resumed afterwards.
 _INTERRUPTED = -4
@@ -76,6 +76,32 @@ class Exit:
         if self.exception is not None:
             raise self.exception
         return self
+
+
+@dataclass(frozen=True, slots=True)
+class Reentry:
+    """What an ``on_exit`` wants: go in again. Made by :func:`reenter`; :data:`RESUME` is one.
+
+    Attributes:
+        leaf: EENTER or ERESUME.
+        registers: as for :meth:`Enclave.enter`.
+    """
+
+    leaf: Enclu
+    registers: Mapping[str, Any]
+
+
+#: Continue the interrupted code with ERESUME.
+RESUME = Reentry(Enclu.ERESUME, MappingProxyType({}))
+
+
+def reenter(**registers: Any) -> Reentry:
+    """Go in by EENTER, with these registers."""
+    return Reentry(Enclu.EENTER, registers)
+
+
+#: Looks at an exit and may go in again.
+OnExit = Callable[[Exit], Reentry | None]
 
 
 class _Call:
@@ -136,13 +162,20 @@ class PreparedCall:
         self._process = process
         self._call = call
 
-    def repeat(self, count: int) -> None:
+    def repeat(self, count: int, *, raw: bool = False) -> None:
         """Enter ``count`` times, through the vDSO function. The enclave must keep to the C calling convention.
+
+        Args:
+            count: how often.
+            raw: through an ENCLU instruction instead, as hand-written stubs do; exceptions are then signals.
 
         Raises:
             RuntimeError: a call ended in an exception or was interrupted.
         """
         self._call.call.count = count
+        if raw:
+            self._process.monitor.raw_round_trips(self._call.address)
+            return
         if self._process.monitor.round_trips(self._call.address) or self._call.run.function != Enclu.EEXIT:
             raise RuntimeError(f"the enclave did not exit: {reason_of(self._process.attach())}")
 
@@ -205,6 +238,20 @@ class Enclave:
             The registers at the exit, and the exception if there was one; ``.check()`` raises it.
         """
         return self._run(Enclu.EENTER, tcs, registers)
+
+    def enter_with(self, on_exit: OnExit, /, tcs: int = 0, **registers: Any) -> Exit:
+        """:meth:`enter`, and again, as long as ``on_exit`` says so; what the vDSO function calls a user handler.
+
+        Args:
+            on_exit: asked after each exit and each exception. It goes in again with :func:`reenter` (the answer to an
+                ocall, the enclave's own exception handler) or :data:`RESUME`, and ends the call with None.
+            tcs: as for :meth:`enter`.
+            registers: as for :meth:`enter`.
+        """
+        exited = self._run(Enclu.EENTER, tcs, registers)
+        while (again := on_exit(exited)) is not None:
+            exited = self._run(again.leaf, tcs, dict(again.registers))
+        return exited
 
     @contextlib.contextmanager
     def prepared(self, tcs: int = 0, **registers: int) -> Iterator[PreparedCall]:

@@ -6,11 +6,12 @@ monitor's patched exit sites live there, and the contents stay as measured. All 
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import errno
 import mmap
 import struct
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 from swsgx.cpu.faults import InternalError
 from swsgx.inprocess.memory import (
@@ -23,6 +24,7 @@ from swsgx.inprocess.memory import (
     own_mappings,
 )
 from swsgx.inprocess.process import Process
+from swsgx.inprocess.visible import VisibleRuns
 from swsgx.isa.address import PAGE_SIZE, Linaddr
 from swsgx.linux.encl import Encl, EnclaveMapping
 from swsgx.linux.engine import MappedRun
@@ -36,17 +38,25 @@ __all__ = ["NativeEngine"]
 _THREADS = 1024
 #: How far from an enclave the jump of a patched exit site reaches, less a margin.
 _REACH = (1 << 31) - (1 << 20)
+#: Where page tables move whole.
+_HUGE = 2 << 20
 _RESERVED = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | MAP_NORESERVE
 
 
 class _Attached:
-    """What one mapped enclave needs here: its slot, its exit stub, its thread records."""
+    """What one mapped enclave needs here: its slot, its exit stub, its thread records, where it hides."""
 
-    def __init__(self, slot: EnclaveSlot, stub: int, table: SharedRegion, threads: SharedRegion) -> None:
+    def __init__(self, slot: EnclaveSlot) -> None:
         self.slot = slot
-        self.stub = stub
-        self.table = table
-        self.threads = threads
+        self.table = SharedRegion("swsgx-exits", EXIT_TABLE_SIZE)
+        self.threads = SharedRegion("swsgx-threads", _THREADS * ThreadRecord.size_of)
+        self.runs = VisibleRuns(slot)
+
+    def close(self) -> None:
+        """Give the memory back. The slot is free already."""
+        self.table.close()
+        self.threads.close()
+        self.runs.close()
 
 
 class NativeEngine:
@@ -56,12 +66,14 @@ class NativeEngine:
         process: the monitor's process.
         epcm: address of the EPCM table.
         patch: whether exit sites may be patched after their first use.
+        hide: whether enclaves are out of reach while no thread is inside; debug enclaves never are.
     """
 
-    def __init__(self, process: Process, epcm: int, *, patch: bool = True) -> None:
+    def __init__(self, process: Process, epcm: int, *, patch: bool = True, hide: bool = False) -> None:
         self._process = process
         self._epcm = epcm
         self._patch = patch
+        self._hide = hide
         self._attached: dict[int, _Attached] = {}
 
     def reserve(self, length: int, alignment: int, hint: int = 0) -> Linaddr:
@@ -91,32 +103,54 @@ class NativeEngine:
         if vma_bits is None:
             raise InternalError("engine: an attached enclave has its mapping bytes")
         slot = self._process.take_slot()
-        table = SharedRegion("swsgx-exits", EXIT_TABLE_SIZE)
-        threads = SharedRegion("swsgx-threads", _THREADS * ThreadRecord.size_of)
-        stub = self._place_stub(encl.base, encl.size, address_of(table.view)) if self._patch else 0
+        attached = _Attached(slot)
+        table, hide = address_of(attached.table.view), self._hide and not encl.debug
         table_address = address_of(encl.store.table.view)
         slot.size = encl.size
         slot.head = table_address
         slot.frames = table_address + FRAME_MAP_OFFSET
         slot.contents = address_of(encl.store.contents.view)
         slot.vma = address_of(vma_bits.view)
-        slot.exit_stub = stub
-        slot.exit_table = address_of(table.view)
-        slot.threads = address_of(threads.view)
+        slot.exit_table = table
+        slot.threads = address_of(attached.threads.view)
         slot.thread_capacity = _THREADS
-        slot.flags = SlotFlags.PATCH if self._patch else 0
+        slot.flags = (SlotFlags.PATCH if self._patch else 0) | (SlotFlags.HIDE if hide else 0)
+        if hide:
+            slot.hidden = self._hiding_place(encl.base, encl.size)
+            slot.contents_fd = encl.store.contents.fd
+        elif self._patch:
+            slot.exit_stub = self._place_stub(encl.base, encl.size, table)
         slot.epcm = self._epcm
         slot.base = encl.base
-        self._attached[id(encl)] = _Attached(slot, stub, table, threads)
+        self._attached[id(encl)] = attached
 
     def detach(self, mapping: EnclaveMapping) -> None:
         """Undo :meth:`attach`. No thread may be inside."""
         attached = self._attached.pop(id(mapping.encl))
+        stub, hidden, size = attached.slot.exit_stub, attached.slot.hidden, attached.slot.size
         self._process.give_slot(attached.slot)
-        if attached.stub:
-            host_munmap(attached.stub, PAGE_SIZE)
-        attached.table.close()
-        attached.threads.close()
+        if stub:
+            host_munmap(stub, PAGE_SIZE)
+        if hidden:
+            host_munmap(hidden, size)
+        attached.close()
+
+    def _hiding_place(self, base: int, size: int) -> int:
+        """Reserved space for the range, at the same offset in a 2 MiB page: then page tables move whole."""
+        return self.reserve(size + _HUGE, _HUGE) + base % _HUGE
+
+    @contextlib.contextmanager
+    def _in_place(self, encl: Encl) -> Iterator[_Attached | None]:
+        """The range stays where it belongs, so that its mappings can be changed."""
+        attached = self._attached.get(id(encl))
+        if attached is None:
+            yield None
+            return
+        self._process.monitor.pin(address_of(attached.slot.buffer))
+        try:
+            yield attached
+        finally:
+            self._process.monitor.unpin(address_of(attached.slot.buffer))
 
     def counters(self, encl: Encl) -> dict[str, int]:
         """Entries by the slow path and asynchronous exits of an enclave, in this process."""
@@ -152,26 +186,34 @@ class NativeEngine:
 
     def map(self, encl: Encl, runs: Iterable[MappedRun]) -> None:
         """Map each run of the enclave's contents, or inaccessible memory where nothing may be accessed."""
-        for run in runs:
-            if not run.prot:
-                host_mmap(run.address, run.length, PROT_NONE, _RESERVED | MAP_FIXED)
-                continue
-            private = bool(run.prot & mmap.PROT_EXEC) and not run.prot & mmap.PROT_WRITE
-            host_mmap(
-                run.address,
-                run.length,
-                run.prot,
-                (mmap.MAP_PRIVATE if private else mmap.MAP_SHARED) | MAP_FIXED,
-                encl.store.contents.fd,
-                run.address - encl.base,
-            )
+        with self._in_place(encl) as attached:
+            for run in runs:
+                if run.prot:
+                    host_mmap(
+                        run.address,
+                        run.length,
+                        run.prot,
+                        (mmap.MAP_PRIVATE if VisibleRuns.private(run.prot) else mmap.MAP_SHARED) | MAP_FIXED,
+                        encl.store.contents.fd,
+                        run.address - encl.base,
+                    )
+                else:
+                    host_mmap(run.address, run.length, PROT_NONE, _RESERVED | MAP_FIXED)
+                if attached is not None:
+                    attached.runs.replace(run.address, run.address + run.length, run.prot)
 
     # Private and shared mappings differ, so a new protection is a new mapping.
     protect = map
 
     def unmap(self, encl: Encl | None, address: Linaddr, length: int) -> None:
         """Take the range away."""
-        host_munmap(address, length)
+        if encl is None:
+            host_munmap(address, length)
+            return
+        with self._in_place(encl) as attached:
+            host_munmap(address, length)
+            if attached is not None:
+                attached.runs.replace(address, address + length, 0)
 
 
 def _protect(address: int, length: int, prot: int) -> None:

@@ -36,7 +36,7 @@ from swsgx.native.shm import SharedRegion
 __all__ = ["Process", "process"]
 
 #: Exceptions: always the monitor's.
-_EXCEPTIONS = {signal.SIGILL, signal.SIGTRAP, signal.SIGBUS, signal.SIGFPE, signal.SIGSEGV}
+_EXCEPTIONS = {signal.SIGILL, signal.SIGTRAP, signal.SIGBUS, signal.SIGFPE, signal.SIGSEGV, signal.SIGSYS}
 _NEVER = {signal.SIGKILL, signal.SIGSTOP}
 #: CPUID leaf that enumerates XSAVE components.
 _XSTATE_LEAF = 0x0D
@@ -74,6 +74,7 @@ class Process:
             slots=address_of(self._slots.view),
             xcr0=self.xcr0,
             xstate=address_of(self._xstate.view),
+            dispatch=1,
         )
         self.monitor.start(config)
         self._threads = threading.local()

@@ -9,6 +9,7 @@ Example::
 
 from __future__ import annotations
 
+import enum
 import os
 import weakref
 from types import TracebackType
@@ -33,7 +34,7 @@ from swsgx.linux.task import Task
 from swsgx.native.images import address_of
 from swsgx.trace import OFF, Recorder
 
-__all__ = ["Sgx", "host_model"]
+__all__ = ["Isolation", "Sgx", "host_model"]
 
 #: XFRM bits that the model's CPU accepts, if the real one has them: x87, SSE, AVX, AVX-512.
 _XFRM = 0xE7
@@ -54,6 +55,23 @@ def host_model(owner: Process, epc_size: int = DEFAULT_EPC_SIZE) -> CpuModel:
     return CpuModel.with_sgx2(epc_size=epc_size, xfrm_mask=_XFRM & owner.xcr0, components=components)
 
 
+class Isolation(enum.StrEnum):
+    """What the host may see of an enclave (docs/isolation.md says what each mode guarantees).
+
+    OFF: everything; an entry costs least. HIDDEN: all ones while no thread is inside, for about a thousand times that
+    cost. AUTO: the strictest mode that is exact here, which is HIDDEN; debug enclaves are never hidden.
+    """
+
+    AUTO = "auto"
+    HIDDEN = "hidden"
+    OFF = "off"
+
+    @property
+    def hides(self) -> bool:
+        """Whether enclaves are moved away while no thread is inside."""
+        return self is not Isolation.OFF
+
+
 class Sgx:
     """One SGX machine, its Linux driver, and this process as its only user.
 
@@ -64,6 +82,7 @@ class Sgx:
         trace: where leaves, ioctls, memory calls, entries and exits are recorded.
         patch: whether an exit site may be patched after its first use, which makes it 40 times faster; False leaves
             every byte of enclave code alone.
+        isolation: what this process may see of an enclave from outside; see :class:`Isolation` and docs/isolation.md.
 
     Attributes:
         cpu: the machine.
@@ -83,12 +102,15 @@ class Sgx:
         profile: Profile = UPSTREAM_6_12,
         trace: Recorder = OFF,
         patch: bool = True,
+        isolation: Isolation | str = Isolation.AUTO,
     ) -> None:
         self._process = process()
         self.trace = trace
         self.cpu = Cpu(model or host_model(self._process, epc_size), random=os.urandom, trace=trace)
         self.driver = Driver(self.cpu, profile, trace=trace)
-        self._engine = NativeEngine(self._process, address_of(self.cpu.epcm.region.view), patch=patch)
+        epcm = address_of(self.cpu.epcm.region.view)
+        hide = Isolation(isolation).hides
+        self._engine = NativeEngine(self._process, epcm, patch=patch, hide=hide)
         self.mm = AddressSpace(self._engine)
         self.task = Task(OwnMemory(), self.mm)
         self._enclaves: weakref.WeakSet[Enclave] = weakref.WeakSet()

@@ -5,6 +5,7 @@ An enclave lives from open to the last close of its file; every mapping holds th
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import threading
@@ -21,7 +22,7 @@ from swsgx.linux.failures import FailurePoint, Failures
 from swsgx.linux.ioctl import dispatch
 from swsgx.linux.outcome import Outcome, refuse
 from swsgx.linux.profile import UPSTREAM_6_12, Profile
-from swsgx.linux.provision import ProvisionFile
+from swsgx.linux.provision import NodeFile, ProvisionFile
 from swsgx.linux.security import Plain, SecurityHooks, Subject
 from swsgx.linux.task import Task
 from swsgx.trace import OFF, Recorder
@@ -134,7 +135,8 @@ class Driver:
         with self.lock:
             self._enclaves += 1
             encl = Encl(self, self.profile, self._enclaves)
-        encl.user = subject
+        if subject is not None:
+            encl.users[subject] = None
         return EnclaveFile(self, encl, node, readable, writable)
 
     def open_enclave(self, subject: Subject | None = None) -> EnclaveFile:
@@ -169,7 +171,10 @@ class Driver:
 
     def free_page(self, frame: int) -> None:
         """Take a page out of the EPC and put it on the free list; a page that will not go is lost."""
-        if eremove(self.cpu, self.cpu.epc.address(frame)).ok:
+        gone = False
+        with contextlib.suppress(Fault):
+            gone = eremove(self.cpu, self.cpu.epc.address(frame)).ok
+        if gone:
             self.cpu.epc.free(frame)
         else:
             self.leaked.append(frame)
@@ -219,7 +224,7 @@ class Driver:
             self.free_page(va_page)
 
 
-class EnclaveFile:
+class EnclaveFile(NodeFile):
     """An open enclave node: what fork, dup and SCM_RIGHTS share.
 
     Attributes:
@@ -230,12 +235,11 @@ class EnclaveFile:
     """
 
     def __init__(self, driver: Driver, encl: Encl, node: str, readable: bool, writable: bool) -> None:
+        super().__init__(node)
         self.driver = driver
         self.encl = encl
-        self.node = node
         self.readable = readable
         self.writable = writable
-        self.descriptors = 1
         self._mapped = 0
 
     @property
@@ -257,11 +261,12 @@ class EnclaveFile:
         with self.driver.lock:
             invariant(self.descriptors > 0, "file: only an open descriptor is closed", node=self.node)
             self.descriptors -= 1
-            if self.driver.trace.on:
-                self.driver.trace.event(
-                    "file", "close", {"enclave": self.encl.number, "left": self.descriptors}
-                )
-            self._end()
+            last = self.released
+        trace = self.driver.trace
+        if trace.on:
+            trace.event("file", "close", {"enclave": self.encl.number, "descriptors": self.descriptors})
+        if last:
+            self._release()
 
     def hold(self) -> None:
         """A mapping refers to the file."""
@@ -273,11 +278,12 @@ class EnclaveFile:
         with self.driver.lock:
             invariant(self._mapped > 0, "file: only a held file is dropped", node=self.node)
             self._mapped -= 1
-            self._end()
+            last = self.released
+        if last:
+            self._release()
 
-    def _end(self) -> None:
-        if not self.released:
-            return
+    def _release(self) -> None:
+        """sgx_release, which drains the mm list and so drops the last reference to the enclave."""
         for mapping in list(self.encl.mappings):
             mapping.mm.forget(mapping)
         self.encl.release()

@@ -24,6 +24,7 @@ from swsgx.linux.task import READ_IMPLIES_EXEC
 from swsgx.linux.vma import shown_prot
 from swsgx.native.abi import EpcmState, VmaBits
 from swsgx.native.shm import SharedRegion
+from swsgx.trace import Reason
 
 if TYPE_CHECKING:
     from swsgx.linux.device import Driver
@@ -114,7 +115,7 @@ class Encl:
         page_count: pages plus one for the SECS; decides when a VA page is needed.
         va_pages: EPC frames of VA pages.
         mappings: the mm list.
-        user: the subject that used the file last.
+        users: subjects that have used the file, in the order of their coming; values mean nothing.
     """
 
     def __init__(self, driver: Driver, profile: Profile, number: int) -> None:
@@ -139,7 +140,7 @@ class Encl:
         self.page_count = 0
         self.va_pages: list[int] = []
         self.mappings: list[EnclaveMapping] = []
-        self.user: Subject | None = None
+        self.users: dict[Subject, None] = {}
 
     def __repr__(self) -> str:
         return f"<enclave {self.number} {self.base:#x}+{self.size:#x}>"
@@ -157,7 +158,7 @@ class Encl:
         return self.driver.cpu.epc.address(self.secs or 0)
 
     def settle(self, secs: Secs, frame: int) -> None:
-        """ECREATE succeeded: record what CREATE records, and give waiting mappings their byte arrays."""
+        """ECREATE succeeded: record what CREATE records. :meth:`announce` must follow, without the mutex."""
         self.secs = frame
         self.base, self.size = secs.baseaddr, secs.size
         self.attributes, self.xfrm, self.miscselect = secs.attributes, secs.xfrm, secs.miscselect
@@ -167,10 +168,25 @@ class Encl:
         pages = secs.size // PAGE_SIZE
         self.max_prot = np.zeros(pages, np.uint8)
         self.page_type = np.zeros(pages, np.uint8)
-        self.created = True
         for mapping in list(self.mappings):
             mapping.allocate()
+        self.created = True
+
+    def announce(self) -> None:
+        """Tell the address spaces that have mapped the enclave before CREATE that it has a range now."""
+        for mapping in list(self.mappings):
             mapping.mm.enclave_created(mapping)
+
+    def used_by(self, subject: Subject | None) -> Reason | None:
+        """The file is used by ``subject``: ask a security module if that is somebody new; None allows."""
+        security = self.driver.security
+        if not security.active or subject is None or subject in self.users:
+            return None
+        previous = next(reversed(self.users), None)
+        reason = security.receive(subject, self, previous)
+        if reason is None:
+            self.users[subject] = None
+        return reason
 
     # Pages.
 

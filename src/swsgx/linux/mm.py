@@ -8,6 +8,7 @@ themselves, with the part of generic kernel code whose order and errors show, ar
 from __future__ import annotations
 
 import bisect
+import contextlib
 import threading
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
@@ -60,7 +61,7 @@ MAX_MAP_COUNT = 65530
 class AddressSpace:
     """The enclave mappings of one process.
 
-    Lock order: an address space's lock before an enclave's mutex.
+    Lock order: an address space's lock, an enclave's mutex, the driver's lock; never two address spaces' at once.
 
     Args:
         engine: carries mappings out; by default nothing does.
@@ -223,15 +224,24 @@ class AddressSpace:
         encl.mappings.append(mapping)
         return OK
 
-    def insert(self, vma: Vma, *, fresh: bool = True) -> None:
-        """A new VMA over free addresses: remember it, hold its file, make it appear."""
+    def insert(self, vma: Vma) -> None:
+        """A new VMA over free addresses: make it appear, remember it, hold its file.
+
+        Raises:
+            OSError: the host cannot map it; nothing was remembered.
+        """
+        mapping = vma.mapping
+        if mapping is not None:
+            self._attach(mapping)
+            try:
+                self.engine.map(vma.encl, list(vma.encl.runs(vma.start, vma.end, vma.prot)))
+            except OSError:
+                self._detach_unused(mapping)
+                raise
+            mapping.cover(vma.start, vma.end, vma.prot, fresh=True)
         bisect.insort(self._vmas, vma, key=lambda v: v.start)
         vma.file.hold()
-        if vma.mapping is not None:
-            self._attach(vma.mapping)
-            vma.mapping.cover(vma.start, vma.end, vma.prot, fresh=fresh)
-            self.engine.map(vma.encl, list(vma.encl.runs(vma.start, vma.end, vma.prot)))
-            _changed(vma.encl)
+        _changed(vma.encl)
 
     def _attach(self, mapping: EnclaveMapping) -> None:
         if mapping.encl.created and not mapping.attached:
@@ -260,7 +270,10 @@ class AddressSpace:
             return
         mapping.uncover(vma.start, vma.end)
         _changed(vma.encl)
-        if mapping.attached and not any(other.mapping is mapping for other in self._vmas):
+        self._detach_unused(mapping)
+
+    def _detach_unused(self, mapping: EnclaveMapping) -> None:
+        if mapping.attached and not any(vma.mapping is mapping for vma in self._vmas):
             mapping.attached = False
             self.engine.detach(mapping)
 
@@ -275,12 +288,15 @@ class AddressSpace:
         upper.file.hold()
 
     def protect(self, vma: Vma, prot: int) -> None:
-        """Change a whole VMA's protection; page-table entries stay where they are."""
+        """Change a whole VMA's protection; page-table entries stay where they are.
+
+        Raises:
+            OSError: the host cannot do it; the VMA keeps its protection.
+        """
+        if vma.mapping is not None:
+            self.engine.protect(vma.encl, list(vma.encl.runs(vma.start, vma.end, prot)))
+            vma.mapping.cover(vma.start, vma.end, prot, fresh=False)
         vma.prot = prot
-        if vma.mapping is None:
-            return
-        vma.mapping.cover(vma.start, vma.end, prot, fresh=False)
-        self.engine.protect(vma.encl, list(vma.encl.runs(vma.start, vma.end, prot)))
         _changed(vma.encl)
 
     # What the enclave tells.
@@ -302,12 +318,14 @@ class AddressSpace:
                     self.engine.protect(vma.encl, list(vma.encl.runs(low, high, vma.prot)))
 
     def forget(self, mapping: EnclaveMapping) -> None:
-        """The enclave's file was released: leave its mm list."""
-        with self.lock:
-            self.mappings.pop(mapping.encl, None)
-            if mapping in mapping.encl.mappings:
-                mapping.encl.mappings.remove(mapping)
-            mapping.close()
+        """The enclave's file was released, or this process ends: leave the enclave's mm list.
+
+        Needs no lock, and must not: whoever releases a file may hold another address space's.
+        """
+        self.mappings.pop(mapping.encl, None)
+        with contextlib.suppress(ValueError):
+            mapping.encl.mappings.remove(mapping)
+        mapping.close()
 
     # fork and exit.
 

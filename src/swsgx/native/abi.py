@@ -40,6 +40,7 @@ __all__ = [
     "Registers",
     "SlotFlags",
     "ThreadRecord",
+    "VisibleRun",
     "VmaBits",
 ]
 
@@ -130,10 +131,11 @@ class SlotFlags(IntFlag):
     """How a process treats one enclave; :attr:`EnclaveSlot.flags`."""
 
     PATCH = 1
+    HIDE = 2
 
 
 class Check(IntEnum):
-    """Which rule of EENTER, ERESUME, EEXIT or an access inside refused. ``swsgx.native.checks`` has the words."""
+    """Which rule of EENTER, ERESUME, EEXIT or an access inside refused. ``swsgx.cpu.enclu.refusals`` has the words."""
 
     NONE = 0
     LEAF_UNKNOWN = 1
@@ -177,6 +179,8 @@ class Check(IntEnum):
     EXCEPTION = 39
     LEAF_NOT_MODELLED = 40
     THREAD_TABLE_FULL = 41
+    ILLEGAL_INSTRUCTION = 42
+    FETCH_OUTSIDE = 43
 
 
 class Registers(Layout, size=144, align=8, source="signal frame, struct sigcontext of the kernel's uapi"):
@@ -202,7 +206,17 @@ class Registers(Layout, size=144, align=8, source="signal frame, struct sigconte
     rflags = u64(136)
 
 
-class EnclaveSlot(Layout, size=128, align=64, source=SWSGX):
+class VisibleRun(Layout, size=32, align=8, source=SWSGX):
+    """Pages of an enclave that are really mapped in a process: what hiding moves away, and back."""
+
+    address = u64(0, "linear address of the first page")
+    length = u64(8, "bytes, whole pages")
+    prot = u32(16, "PROT_READ 1, PROT_WRITE 2, PROT_EXEC 4")
+    private = u32(20, "1: a private copy of the contents (executable pages), 0: shared")
+    reserved_24 = zero(24, 8)
+
+
+class EnclaveSlot(Layout, size=192, align=64, source=SWSGX):
     """One enclave as one process maps it. ``base`` is written last and cleared first."""
 
     base = u64(0, "linear address of ELRANGE; 0: the slot is free")
@@ -221,7 +235,14 @@ class EnclaveSlot(Layout, size=128, align=64, source=SWSGX):
     epcm = u64(88, "where the EPCM is mapped here")
     eenter_count = u64(96, "entries by the slow path, ERESUME included")
     aex_count = u64(104, "asynchronous exits")
-    reserved_112 = zero(112, 16)
+    hidden = u64(112, "where the range lies while no thread is inside (SLOT_HIDE); size bytes, reserved")
+    runs = u64(120, "VisibleRun array")
+    run_count = u32(128, "entries in it")
+    lock = u32(132, "1: somebody is moving the range or changing the runs")
+    inside = u32(136, "threads inside, and others that need the range in place")
+    away = u32(140, "1: the range is hidden now")
+    contents_fd = u32(144, "the memfd of the contents, to map a run afresh where it cannot be moved")
+    reserved_148 = zero(148, 44)
 
 
 class ThreadRecord(Layout, size=256, align=64, source=SWSGX):
@@ -269,7 +290,11 @@ class LogicalProcessor(Layout, size=4096, align=4096, source=SWSGX):
     eenter_count = u64(120, "entries by the slow path, ERESUME included")
     pending = u64(128, "Registers that the slow path is about to load; lets a signal complete the entry")
     pending_xstate = u64(136, "XSAVE image that goes with them; 0: vector state stays as it is")
-    reserved_144 = zero(144, 3952)
+    selector = u8(144, "Syscall User Dispatch: 0 allow, 1 block; 1 while inside")
+    dispatching = u8(145, "1: Syscall User Dispatch is on for this thread")
+    reserved_146 = zero(146, 6)
+    stepping = u64(152, "page of the guard that a host store is being dropped on; 0: none")
+    reserved_160 = zero(160, 3936)
 
 
 class MonitorConfig(Layout, size=192, align=8, source=SWSGX):
@@ -281,9 +306,8 @@ class MonitorConfig(Layout, size=192, align=8, source=SWSGX):
     xstate = u64(
         24, "XSTATE_COMPONENTS pairs of u32: offset and size of each component in the standard format"
     )
-    features = u64(32, "reserved for the caller")
-    hooked_low = u64(40, "bit n-1: signal n is the monitor's")
-    reserved_48 = zero(48, 144)
+    dispatch = u64(32, "1: let SYSCALL inside an enclave trap, by Syscall User Dispatch")
+    reserved_40 = zero(40, 152)
 
 
 class EnclaveRun(Layout, size=256, align=8, source="kernel uapi asm/sgx.h, struct sgx_enclave_run"):

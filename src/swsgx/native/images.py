@@ -47,6 +47,10 @@ class Monitor:
         image.swsgx_attach.restype = u64
         image.swsgx_forget.argtypes = [u64, u64]
         image.swsgx_forget.restype = None
+        image.swsgx_pin.argtypes = [u64]
+        image.swsgx_pin.restype = None
+        image.swsgx_unpin.argtypes = [u64]
+        image.swsgx_unpin.restype = None
         image.swsgx_hook.argtypes = [u64]
         image.swsgx_unhook.restype = None
         image.swsgx_hooked.argtypes = [i32]
@@ -59,16 +63,23 @@ class Monitor:
         image.swsgx_start.argtypes = [u64]
         image.swsgx_call.argtypes = [u64]
         image.swsgx_round_trips.argtypes = [u64]
+        image.swsgx_raw_round_trips.argtypes = [u64]
+        image.swsgx_raw_round_trips.restype = None
         image.swsgx_null_calls.argtypes = [u64]
         image.swsgx_null_calls.restype = None
         #: ``call(address of an EnclaveCall) -> int``: 0, -22, or -4 when a signal wants the caller.
         self.call = image.swsgx_call
         #: The same, ``EnclaveCall.count`` times.
         self.round_trips = image.swsgx_round_trips
+        #: The same through an ENCLU instruction of its own.
+        self.raw_round_trips = image.swsgx_raw_round_trips
         #: ``null_calls(count)``: that many null system calls.
         self.null_calls = image.swsgx_null_calls
         #: ``forget(base, size)``: drop what is cached of an enclave.
         self.forget = image.swsgx_forget
+        #: ``pin(address of an EnclaveSlot)``: keep a hiding enclave in place until ``unpin``, its counterpart.
+        self.pin = image.swsgx_pin
+        self.unpin = image.swsgx_unpin
 
     def start(self, config: MonitorConfig) -> None:
         """Tell the monitor where its tables are; they must outlive it. ``config`` is read during the call only."""

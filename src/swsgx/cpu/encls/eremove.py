@@ -106,6 +106,7 @@ def run(cpu: Cpu, secs: EpcAddr, frames: Frames) -> None:
         has=state.children,
     )
     owned = (columns["secs"][frames] == secs_frame) & (columns["state"][frames] & EpcmState.VALID != 0)
+    owned &= columns["pt"][frames] != int(PageType.SECS)
     invariant(bool(owned.all()), "EREMOVE: only pages of the enclave", secs=secs_frame)
     invariant(not cpu.threads_inside(secs_frame), "EREMOVE: nobody is inside", secs=secs_frame)
     cpu.epcm.clear(frames)

@@ -112,7 +112,10 @@ def add_pages(encl: Encl, task: Task, arg: int) -> Outcome:
         if refused is not None:
             return refused
     done, outcome = _loop(request)
-    encl.pages_changed(request.offset // PAGE_SIZE, done // PAGE_SIZE)
+    try:
+        encl.pages_changed(request.offset // PAGE_SIZE, done // PAGE_SIZE)
+    except OSError as error:
+        outcome = _refuse(encl, errno.ENOMEM, "the host can map the pages", "success", str(error))
     try:
         task.memory.write(TargetAddr(arg), _written_back(request, done))
     except BadAddress as bad:

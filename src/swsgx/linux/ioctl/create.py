@@ -74,7 +74,10 @@ def create(encl: Encl, task: Task, arg: int) -> Outcome:
     if reason is not None:
         return Outcome(-errno.EACCES, reason)
     with encl.mutex:
-        return _create(encl, secs)
+        outcome = _create(encl, secs)
+    if outcome.ok and encl.created:
+        encl.announce()
+    return outcome
 
 
 def _not_created(request: _Request) -> Outcome | None:

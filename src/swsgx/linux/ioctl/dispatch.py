@@ -78,6 +78,9 @@ def _locked(encl: Encl, task: Task, code: int, arg: int) -> Outcome:
             source=source,
         )
     try:
+        reason = encl.used_by(task.subject)
+        if reason is not None:
+            return Outcome(-errno.EACCES, reason)
         known = _table(encl).get(code)
         if known is None:
             return refuse(

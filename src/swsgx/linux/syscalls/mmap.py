@@ -111,11 +111,12 @@ def mmap(mm: AddressSpace, request: Request) -> Outcome:
     if refused is not None:
         return refused
     start, end = request.address, request.address + request.size
-    if driver.security.active:
+    reason = encl.used_by(request.subject)
+    if reason is None and driver.security.active:
         event = Map("mmap", Linaddr(start), request.size, request.prot)
         reason = driver.security.map(request.subject, encl, event)
-        if reason is not None:
-            return Outcome(-errno.EACCES, reason)
+    if reason is not None:
+        return Outcome(-errno.EACCES, reason)
 
     if request.fixed:
         if not mm.room_to_split and _in_the_middle(mm, start, end):
@@ -137,7 +138,12 @@ def mmap(mm: AddressSpace, request: Request) -> Outcome:
             mm.engine.unmap(None, Linaddr(start), request.size)
         return outcome
     may = PROT_READ | (PROT_WRITE if file.writable else 0) | (0 if driver.noexec else PROT_EXEC)
-    mm.insert(Vma(start, end, request.prot, may, file, mm.mappings[encl]))
+    try:
+        mm.insert(Vma(start, end, request.prot, may, file, mm.mappings[encl]))
+    except OSError as error:
+        return _refuse(
+            request, errno.ENOMEM, "the host can map the range", f"{request.size:#x} bytes", str(error)
+        )
     return done(start)
 
 

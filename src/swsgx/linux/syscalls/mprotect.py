@@ -93,6 +93,9 @@ def _one(
     mm.split(start)
     mm.split(end)
     changed = mm.vma_at(start)
-    if changed is not None:
-        mm.protect(changed, prot)
+    try:
+        if changed is not None:
+            mm.protect(changed, prot)
+    except OSError as error:
+        return _refuse(errno.ENOMEM, "the host can protect the range", "success", str(error))
     return OK

@@ -134,6 +134,9 @@ def _move(
     copy = Vma(
         new_address, new_address + new, moved.prot, moved.may, moved.file, moved.mapping, moved.dontfork
     )
-    mm.insert(copy)
+    try:
+        mm.insert(copy)
+    except OSError as error:
+        return _refuse(errno.ENOMEM, "the host can map the new range", f"{new:#x} bytes", str(error))
     mm.clear(address, address + old)
     return done(new_address)

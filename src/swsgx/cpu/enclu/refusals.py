@@ -200,6 +200,21 @@ RULES: dict[Check, Rule] = {
         "{a:#x}",
         _ACCESS,
     ),
+    Check.ILLEGAL_INSTRUCTION: Rule(
+        "instruction inside",
+        "the instruction is one that an enclave may use",
+        "no system call, no I/O, no INT n, no segment load",
+        "one of those",
+        f"{SDM}, 'Illegal Instructions'",
+        "leave the enclave for it",
+    ),
+    Check.FETCH_OUTSIDE: Rule(
+        "instruction fetch",
+        "code inside an enclave stays in ELRANGE",
+        "an address inside {e:#x} bytes",
+        "RIP = {f:#x}",
+        _ACCESS,
+    ),
     Check.EXCEPTION: Rule(
         "instruction inside",
         "the instruction completes",

@@ -1,0 +1,1 @@
+"""ENCLU leaves, as far as Python has a part in them."""
