@@ -59,6 +59,7 @@
 /* How a process treats one enclave; EnclaveSlot.flags. */
 #define SLOT_PATCH                       1
 #define SLOT_HIDE                        2
+#define SLOT_QUIET                       4
 
 /* Which rule of EENTER, ERESUME, EEXIT or an access inside refused. swsgx.cpu.enclu.refusals has the words. */
 #define CHECK_NONE                       0

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * swsgx_call(struct swsgx_enclave_call *): from Python into the vDSO function and back, with all registers
- * given and all registers returned. An enclave may leave MXCSR and the x87 control word as it likes; our
+ * given and all registers returned. An enclave may leave flags, MXCSR and the x87 state as it likes; our
  * caller's come back.
  *
  * The call is made on a stack of its own. An enclave keeps the RSP and RBP of the EENTER that started it and
@@ -26,13 +26,14 @@ swsgx_call:
 	pushq	%r13
 	pushq	%r14
 	pushq	%r15
+	pushfq
 	movq	%rsp, %rax
 	movq	ENCLAVE_CALL_STACK(%rdi), %rsp
 	pushq	%rax				/* 8(%rbp): the caller's stack */
 	pushq	%rdi				/* (%rbp): the call */
 	movq	%rsp, %rbp
-	/* CFA = *(RBP + 8) + 56, that is, the caller's RSP before its call instruction. */
-	.cfi_escape 0x0f, 0x05, 0x76, 0x08, 0x06, 0x23, 0x38
+	/* CFA = *(RBP + 8) + 64, that is, the caller's RSP before its call instruction. */
+	.cfi_escape 0x0f, 0x05, 0x76, 0x08, 0x06, 0x23, 0x40
 	.cfi_offset %rbp, -16
 	.cfi_offset %rbx, -24
 	.cfi_offset %r12, -32
@@ -76,10 +77,11 @@ swsgx_call:
 	movq	%r15, REG(R15)(%rbx)
 	movq	%rsp, REG(RSP)(%rbx)
 	ldmxcsr	ENCLAVE_CALL_MXCSR(%rbx)
+	fninit					/* nor a full x87 stack, nor an exception that waits for FLDCW */
 	fldcw	ENCLAVE_CALL_FCW(%rbx)
-	cld
 	movl	ENCLAVE_CALL_RESULT(%rbx), %eax
 	movq	8(%rbp), %rsp
+	popfq					/* nor AC, which compiled code does not survive */
 	popq	%r15
 	popq	%r14
 	popq	%r13

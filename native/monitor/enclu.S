@@ -141,6 +141,9 @@ enter_fast_end:
 	leaq	(SIZEOF_REGISTERS + ENTER_RED_ZONE)(%rsp), %rax
 	movq	%rax, REGISTERS_RSP(%rsp)
 	cld
+	pushfq					/* nor AC nor NT, for C code and IRETQ; the program's are in REGISTERS */
+	andl	$~0x44000, (%rsp)
+	popfq
 	movq	%rsp, %rbp
 	subq	$32, %rsp			/* two signal masks: all, and the thread's */
 	andq	$-16, %rsp

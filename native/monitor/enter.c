@@ -22,7 +22,9 @@ struct entry {
 	const head_t *head;
 	uint64_t tcs;
 	struct sgx_tcs *page;
+	uint32_t cssa; /* as it was looked at; another thread may be inside and change it */
 	bool resume;
+	uint64_t generation; /* of the tables, before anything was looked at */
 };
 
 static bool general_protection(struct refusal *why, uint32_t check, uint64_t expected, uint64_t found)
@@ -41,6 +43,7 @@ static bool find_tcs(struct entry *e, uint64_t aep, struct refusal *why)
 	const uint64_t absent = PFEC_U | PFEC_W;
 	const uint64_t denied = absent | PFEC_P | PFEC_SGX;
 	const epcm_t *page;
+	uint8_t vma;
 
 	if (e->tcs & (PAGE_BYTES - 1))
 		return general_protection(why, CHECK_TCS_ALIGNED, PAGE_BYTES, e->tcs);
@@ -48,9 +51,11 @@ static bool find_tcs(struct entry *e, uint64_t aep, struct refusal *why)
 	if (!e->slot)
 		return page_fault(why, CHECK_TCS_IN_EPC, e->tcs, absent, 0);
 	e->head = (const head_t *)e->slot->head;
+	e->generation = __atomic_load_n(&e->head->generation, __ATOMIC_ACQUIRE);
 	page = epcm_of(e->slot, e->tcs);
-	if (!page || !(((const uint8_t *)e->slot->vma)[(e->tcs - e->slot->base) >> PAGE_SHIFT] & VMA_R))
-		return page_fault(why, CHECK_TCS_IN_EPC, e->tcs, absent, 0);
+	vma = ((const uint8_t *)e->slot->vma)[(e->tcs - e->slot->base) >> PAGE_SHIFT];
+	if (!page || !(vma & VMA_R))
+		return page_fault(why, CHECK_TCS_IN_EPC, e->tcs, absent, vma);
 	if (!canonical(aep))
 		return general_protection(why, CHECK_AEP_CANONICAL, 0, aep);
 	if (!(page->state & EPCM_VALID))
@@ -64,6 +69,7 @@ static bool find_tcs(struct entry *e, uint64_t aep, struct refusal *why)
 	if (page->state & (EPCM_PENDING | EPCM_MODIFIED))
 		return page_fault(why, CHECK_TCS_EPCM_PENDING, e->tcs, denied, page->state);
 	e->page = (struct sgx_tcs *)contents_of(e->slot, e->tcs);
+	e->cssa = __atomic_load_n(&e->page->cssa, __ATOMIC_ACQUIRE);
 	return true;
 }
 
@@ -88,10 +94,10 @@ static bool check_tcs(const struct entry *e, struct refusal *why)
 	if (head->xfrm & ~monitor_state.xcr0)
 		return general_protection(why, CHECK_XFRM_IN_XCR0, monitor_state.xcr0, head->xfrm);
 	if (e->resume) {
-		if (!tcs->cssa)
+		if (!e->cssa)
 			return general_protection(why, CHECK_CSSA_NOT_ZERO, 1, 0);
-	} else if (tcs->cssa >= tcs->nssa) {
-		return general_protection(why, CHECK_CSSA_BELOW_NSSA, tcs->nssa, tcs->cssa);
+	} else if (e->cssa >= tcs->nssa) {
+		return general_protection(why, CHECK_CSSA_BELOW_NSSA, tcs->nssa, e->cssa);
 	}
 	return true;
 }
@@ -112,7 +118,7 @@ static bool check_ssa_page(const struct entry *e, uint64_t address, uint32_t pag
 	if (!page)
 		return page_fault(why, paging, address, absent, vma);
 	if (page->state != EPCM_VALID || page->pt != PT_REG || page->enclaveaddress != address ||
-	    (page->perm & (VMA_R | VMA_W)) != (VMA_R | VMA_W))
+	    page->secs != e->head->secs_frame || (page->perm & (VMA_R | VMA_W)) != (VMA_R | VMA_W))
 		return page_fault(why, epcm, address, absent | PFEC_P | PFEC_SGX,
 				  (uint64_t)page->perm | page->pt << 8 | page->state << 16);
 	return true;
@@ -140,17 +146,27 @@ static struct sgx_gprsgx *gpr_of(const struct entry *e, uint64_t frame)
 				     sizeof(struct sgx_gprsgx));
 }
 
-/* The last check: nobody else is in. Locking is checking. */
-static bool lock_tcs(const struct entry *e, struct refusal *why)
-{
-	if (__atomic_exchange_n(&e->page->state, TCS_STATE_ACTIVE, __ATOMIC_ACQUIRE))
-		return general_protection(why, CHECK_TCS_NOT_BUSY, 0, TCS_STATE_ACTIVE);
-	return true;
-}
-
 static void unlock_tcs(const struct entry *e)
 {
 	__atomic_store_n(&e->page->state, 0, __ATOMIC_RELEASE);
+}
+
+/*
+ * The last check: nobody else is in. Locking is checking. A thread that was inside while the checks ran, and left
+ * by an AEX just now, has changed CSSA: then we were too late for the state that was checked, and it was busy.
+ */
+static bool lock_tcs(const struct entry *e, struct refusal *why)
+{
+	uint64_t inactive = 0;
+
+	if (!__atomic_compare_exchange_n(&e->page->state, &inactive, TCS_STATE_ACTIVE, false, __ATOMIC_ACQUIRE,
+					 __ATOMIC_RELAXED))
+		return general_protection(why, CHECK_TCS_NOT_BUSY, 0, inactive);
+	if (e->page->cssa != e->cssa) {
+		unlock_tcs(e);
+		return general_protection(why, CHECK_TCS_NOT_BUSY, 0, TCS_STATE_ACTIVE);
+	}
+	return true;
 }
 
 static void fill_record(record_t *record, const struct entry *e, uint32_t cssa, uint64_t frame)
@@ -170,9 +186,7 @@ static bool eenter(const struct entry *e, record_t *record, registers_t *regs, u
 		   struct refusal *why)
 {
 	uint64_t base = e->head->baseaddr;
-	uint64_t generation = __atomic_load_n(&e->head->generation, __ATOMIC_ACQUIRE);
-	uint32_t cssa = e->page->cssa;
-	uint64_t frame = ssa_frame(e, cssa);
+	uint64_t frame = ssa_frame(e, e->cssa);
 	struct sgx_gprsgx *gpr;
 
 	if (!check_ssa(e, frame, why))
@@ -186,19 +200,19 @@ static bool eenter(const struct entry *e, record_t *record, registers_t *regs, u
 	if (!lock_tcs(e, why))
 		return false;
 
-	fill_record(record, e, cssa, frame);
+	fill_record(record, e, e->cssa, frame);
 	record->entry = base + e->page->oentry;
 	record->fsbase = base + e->page->ofsbase;
 	record->gsbase = base + e->page->ogsbase;
 	record->aep = regs->rcx;
 	record->host_rflags = regs->rflags;
 	/* A range that hides must be brought back by enclave_show(): no fast path. */
-	__atomic_store_n(&record->generation, e->slot->flags & SLOT_HIDE ? 0 : generation, __ATOMIC_RELEASE);
+	__atomic_store_n(&record->generation, e->slot->flags & SLOT_HIDE ? 0 : e->generation, __ATOMIC_RELEASE);
 	gpr = (struct sgx_gprsgx *)record->gpr;
 	gpr->ursp = regs->rsp;
 	gpr->urbp = regs->rbp;
 
-	regs->rax = cssa;
+	regs->rax = e->cssa;
 	regs->rcx = after;
 	regs->rip = record->entry;
 	regs->rflags &= ~RFLAGS_TF;
@@ -225,26 +239,35 @@ static void load_gprs(registers_t *regs, const struct sgx_gprsgx *gpr)
 	regs->r15 = gpr->r15;
 }
 
+/* What ERESUME takes from GPRSGX must be usable; a copy, since the enclave's other threads can write there. */
+static bool read_gprs(const struct entry *e, uint64_t frame, struct sgx_gprsgx *gpr, struct refusal *why)
+{
+	copy_bytes(gpr, gpr_of(e, frame), sizeof(*gpr));
+	if (!canonical(gpr->rip))
+		return general_protection(why, CHECK_RIP_CANONICAL, 0, gpr->rip);
+	if (!canonical(gpr->fsbase))
+		return general_protection(why, CHECK_FSBASE_CANONICAL, 0, gpr->fsbase);
+	if (!canonical(gpr->gsbase))
+		return general_protection(why, CHECK_GSBASE_CANONICAL, 0, gpr->gsbase);
+	return true;
+}
+
 static bool eresume(const struct entry *e, record_t *record, registers_t *regs, uint8_t *xstate,
 		    struct refusal *why)
 {
-	uint32_t cssa = e->page->cssa - 1;
+	uint32_t cssa = e->cssa - 1;
 	uint64_t frame = ssa_frame(e, cssa);
 	uint64_t aep = regs->rcx;
 	uint64_t flags = regs->rflags;
 	struct sgx_gprsgx gpr;
 
-	if (!check_ssa(e, frame, why))
+	if (!check_ssa(e, frame, why) || !read_gprs(e, frame, &gpr, why) || !lock_tcs(e, why))
 		return false;
-	copy_bytes(&gpr, gpr_of(e, frame), sizeof(gpr));
-	if (!canonical(gpr.rip))
-		return general_protection(why, CHECK_RIP_CANONICAL, 0, gpr.rip);
-	if (!canonical(gpr.fsbase))
-		return general_protection(why, CHECK_FSBASE_CANONICAL, 0, gpr.fsbase);
-	if (!canonical(gpr.gsbase))
-		return general_protection(why, CHECK_GSBASE_CANONICAL, 0, gpr.gsbase);
-	if (!lock_tcs(e, why))
+	/* Whoever was inside until now may have filled the frame anew. */
+	if (!read_gprs(e, frame, &gpr, why)) {
+		unlock_tcs(e);
 		return false;
+	}
 	copy_bytes(xstate, (const void *)contents_of(e->slot, frame), e->head->xsize);
 	if (!xstate_loadable(xstate, e->head->xfrm)) {
 		unlock_tcs(e);

@@ -32,7 +32,6 @@ void leave_enclave(lp_t *lp, registers_t *regs)
 
 	regs->rip = regs->rbx;
 	regs->rcx = record->aep;
-	regs->rax = ENCLU_EEXIT;
 	regs->rflags = (regs->rflags & ~RFLAGS_TF) | (record->host_rflags & RFLAGS_TF);
 	outside(lp, record);
 }
@@ -96,6 +95,8 @@ void asynchronous_exit(lp_t *lp, registers_t *regs, uint8_t *fpstate, const stru
 		info->errcd = (uint32_t)why->error_code;
 	}
 	xstate_copy((uint8_t *)record->ssa, fpstate, head->xfrm, available);
+	/* XSAVE leaves bits outside of its mask as they are in memory; an AEX clears them, and XCOMP_BV. */
+	*(uint64_t *)(record->ssa + 512) &= head->xfrm;
 	zero_bytes((uint8_t *)record->ssa + 520, 16);
 	xstate_make_synthetic(fpstate, head->xfrm, why ? why->vector : 0);
 
@@ -130,32 +131,128 @@ void patch_enclu_site(uint64_t enclu)
 	sys_close(fd);
 }
 
+static bool is_rex(uint8_t byte)
+{
+	return (byte & 0xf0) == 0x40;
+}
+
+/*
+ * What a patched site jumps to first, behind the stub in the enclave's stub page: 16 bytes for each site. The access
+ * faults where EEXIT would, with nothing lost but the site's address, and that is kept here for the handler.
+ */
+struct exit_site {
+	uint8_t access[2]; /* mov (%rbx), %al */
+	uint8_t jump; /* jmp exit stub */
+	uint8_t distance[4];
+	uint8_t pad;
+	uint64_t enclu;
+} __attribute__((packed, aligned(8)));
+
+#define EXIT_SITE_JUMP_END 7
+_Static_assert(sizeof(struct exit_site) == 16, "an exit site in the stub page");
+
+static uint64_t first_exit_site(const slot_t *slot)
+{
+	return slot->exit_stub + (((uint64_t)(exit_stub_end - exit_stub_begin) + 15) & ~15ul);
+}
+
+/* The site whose 16 bytes hold the address, or NULL. */
+static struct exit_site *exit_site_at(const slot_t *slot, uint64_t address)
+{
+	uint64_t first = first_exit_site(slot);
+
+	if (!slot->exit_stub || address < first || address >= slot->exit_stub + PAGE_BYTES)
+		return NULL;
+	return (struct exit_site *)(address - (address - first) % sizeof(struct exit_site));
+}
+
+/*
+ * The thread was stopped in the stub page of the enclave that it is inside. It leaves; unless RBX is not canonical:
+ * then it is back at its ENCLU, which will say so. False: it was elsewhere.
+ */
+bool leave_by_stub(lp_t *lp, registers_t *regs)
+{
+	const slot_t *slot = (const slot_t *)((const record_t *)lp->record)->slot;
+	const struct exit_site *site = exit_site_at(slot, regs->rip);
+
+	if (!slot->exit_stub || regs->rip - slot->exit_stub >= PAGE_BYTES)
+		return false;
+	regs->rax = ENCLU_EEXIT;
+	if (site && !canonical(regs->rbx))
+		regs->rip = site->enclu;
+	else
+		leave_enclave(lp, regs);
+	return true;
+}
+
+/* A place for a site, made if need be; 0: there is none left. Patching is locked. */
+static uint64_t place_exit_site(slot_t *slot, uint64_t enclu)
+{
+	struct exit_site *end = (struct exit_site *)(slot->exit_stub + PAGE_BYTES - sizeof(*end));
+
+	for (struct exit_site *site = (struct exit_site *)first_exit_site(slot); site <= end; site++) {
+		uint32_t distance = (uint32_t)(slot->exit_stub - ((uint64_t)site + EXIT_SITE_JUMP_END));
+
+		if (site->enclu == enclu)
+			return (uint64_t)site;
+		if (site->enclu)
+			continue;
+		if (sys_mprotect(slot->exit_stub, PAGE_BYTES, PROT_READ | PROT_WRITE | PROT_EXEC))
+			return 0;
+		*site = (struct exit_site){ .access = { 0x8a, 0x03 }, .jump = 0xe9, .enclu = enclu };
+		copy_bytes(site->distance, &distance, sizeof(distance));
+		sys_mprotect(slot->exit_stub, PAGE_BYTES, PROT_READ | PROT_EXEC);
+		return (uint64_t)site;
+	}
+	return 0;
+}
+
+/* Two threads that patch at once would take each other's write permission away. Signals are blocked. */
+static void lock_patching(void)
+{
+	while (__atomic_exchange_n(&monitor_state.patching, 1, __ATOMIC_ACQUIRE))
+		sys_sched_yield();
+}
+
+static void unlock_patching(void)
+{
+	__atomic_store_n(&monitor_state.patching, 0, __ATOMIC_RELEASE);
+}
+
 /*
  * Put a jump to the exit stub over "mov eax, 4" in front of this ENCLU, or make the ENCLU a HLT, which traps
  * three times faster. The page is a private copy (MAP_PRIVATE): the enclave's measured contents do not change.
  * Only whole-word stores: another thread may be executing these very bytes.
+ * The same bytes can be the end of another instruction (mov $4, %r8d; movabs): a REX prefix would tell, so where a
+ * byte looks like one, the site is left to the HLT.
  */
 void patch_exit_site(slot_t *slot, uint64_t enclu)
 {
 	uint64_t page = enclu & ~(PAGE_BYTES - 1);
 	uint8_t vma = ((const uint8_t *)slot->vma)[(enclu - slot->base) >> PAGE_SHIFT];
 	const epcm_t *epcm = epcm_of(slot, enclu);
-	uint64_t mov = 0;
+	uint64_t mov = 0, place = 0;
 	int64_t distance;
 
 	if (!(slot->flags & SLOT_PATCH) || (vma & (VMA_R | VMA_W | VMA_X)) != (VMA_R | VMA_X))
 		return;
 	if (!epcm || (epcm->perm & VMA_W) || (enclu & (PAGE_BYTES - 1)) > PAGE_BYTES - 3)
 		return;
-	if (enclu - page >= 5 && *(const uint8_t *)(enclu - 5) == 0xb8 && *(const uint32_t *)(enclu - 4) == 4)
+	if (enclu - page >= 10 && *(const uint8_t *)(enclu - 5) == 0xb8 && *(const uint32_t *)(enclu - 4) == 4 &&
+	    !is_rex(*(const uint8_t *)(enclu - 6)) && !is_rex(*(const uint8_t *)(enclu - 10)))
 		mov = enclu - 5;
 	else if (enclu - page >= 7 && (*(const uint64_t *)(enclu - 7) & 0xfffffffffffffful) == 0x4c0c748ul)
 		mov = enclu - 7;
-	distance = (int64_t)(slot->exit_stub - (mov + 5));
-	if (!slot->exit_stub || (slot->flags & SLOT_HIDE) || distance != (int32_t)distance || (mov & 7) > 3)
+	lock_patching();
+	if (mov && slot->exit_stub && !(slot->flags & SLOT_HIDE) && (mov & 7) <= 3)
+		place = place_exit_site(slot, enclu);
+	distance = (int64_t)(place - (mov + 5));
+	if (!place || distance != (int32_t)distance)
 		mov = 0;
-	if (sys_mprotect(page, PAGE_BYTES, PROT_READ | PROT_WRITE | PROT_EXEC))
+	if (sys_mprotect(page, PAGE_BYTES, PROT_READ | PROT_WRITE | PROT_EXEC)) {
+		unlock_patching();
 		return;
+	}
 	if (mov) {
 		uint64_t *word = (uint64_t *)(mov & ~7ul);
 		uint64_t shift = (mov & 7) * 8;
@@ -166,4 +263,5 @@ void patch_exit_site(slot_t *slot, uint64_t enclu)
 		__atomic_store_n((uint8_t *)enclu, 0xf4, __ATOMIC_RELEASE);
 	}
 	sys_mprotect(page, PAGE_BYTES, PROT_READ | PROT_EXEC);
+	unlock_patching();
 }

@@ -8,8 +8,9 @@
  * is inside, other threads can look in: that is the limit of this way, and docs/isolation.md says it.
  *
  * What was learnt about mremap(2):
- *  - MREMAP_DONTUNMAP leaves the old mapping in place (empty), so there is never a hole into which another
- *    thread's mmap could fall; at the old place the guard is mapped over it at once.
+ *  - moving leaves a hole into which another thread's mmap falls exactly. Where the range lies far below the
+ *    addresses that the kernel hands out (SLOT_QUIET) that cannot happen. Elsewhere MREMAP_DONTUNMAP leaves the
+ *    old mapping in place (empty), and at the old place the guard is mapped over it; this costs twice as much.
  *  - page tables move whole where both addresses agree modulo 2 MiB: the hidden place is aligned like the range.
  *  - one mapping at a time (before Linux 6.17): a run that a patch has split is mapped afresh instead.
  *
@@ -40,8 +41,9 @@ static void unlock(slot_t *slot)
 static void move_run(const slot_t *slot, const struct swsgx_visible_run *run, uint64_t from, uint64_t to)
 {
 	uint64_t offset = run->address - slot->base;
+	int keep = slot->flags & SLOT_QUIET ? 0 : MREMAP_DONTUNMAP;
 
-	if (sys_mremap(from + offset, run->length, MREMAP_MAYMOVE | MREMAP_FIXED | MREMAP_DONTUNMAP, to + offset) ==
+	if (sys_mremap(from + offset, run->length, MREMAP_MAYMOVE | MREMAP_FIXED | keep, to + offset) ==
 	    (long)(to + offset))
 		return;
 	sys_mmap(to + offset, run->length, (int)run->prot, MAP_FIXED | (run->private ? MAP_PRIVATE : MAP_SHARED),
@@ -62,6 +64,8 @@ static void put_guard(const slot_t *slot)
 	const struct swsgx_visible_run *runs = (const struct swsgx_visible_run *)slot->runs;
 	uint32_t i = 0;
 
+	if (slot->flags & SLOT_QUIET)
+		return; /* nothing at all guards as well */
 	while (i < slot->run_count) {
 		uint64_t start = runs[i].address, end = start;
 

@@ -211,6 +211,10 @@ record_t *record_for(slot_t *slot, uint64_t tcs)
 
 		if (!fresh && seen != tcs)
 			continue;
+		/* What the fast path reads before it knows whether the checks were ever made. */
+		records[i].slot = (uint64_t)slot;
+		records[i].head = slot->head;
+		records[i].tcs_page = contents_of(slot, tcs);
 		if (fresh) {
 			__atomic_fetch_add(&slot->thread_count, 1, __ATOMIC_RELAXED);
 			publish_exit_key(slot, &records[i]);

@@ -32,6 +32,8 @@
 #define PAGE_BYTES 4096ul
 #define RFLAGS_TF 0x100ul
 #define RFLAGS_OF 0x800ul
+#define RFLAGS_NT 0x4000ul
+#define RFLAGS_ID 0x200000ul
 #define LAHF_FLAGS 0xd5ul /* SF ZF AF PF CF, as LAHF puts them into AH */
 
 typedef struct swsgx_logical_processor lp_t;
@@ -64,6 +66,7 @@ struct monitor_state {
 	uint64_t xcr0;
 	uint32_t mxcsr_mask;
 	uint32_t dispatch;
+	uint32_t patching; /* 1: a thread is patching an exit site */
 	struct kernel_sigaction old_actions[65];
 };
 
@@ -86,6 +89,7 @@ void load_bases(const record_t *record);
 
 /* exit.c: EEXIT and AEX. */
 void leave_enclave(lp_t *lp, registers_t *regs);
+bool leave_by_stub(lp_t *lp, registers_t *regs);
 void asynchronous_exit(lp_t *lp, registers_t *regs, uint8_t *fpstate, const struct refusal *why);
 void patch_exit_site(slot_t *slot, uint64_t enclu);
 void patch_enclu_site(uint64_t enclu);
@@ -157,6 +161,24 @@ static inline void write_fsbase(uint64_t value)
 static inline void write_gsbase(uint64_t value)
 {
 	__asm__ volatile("wrgsbase %0" : : "r"(value) : "memory");
+}
+
+/*
+ * AC and NT are the program's or the enclave's to set, and neither the kernel nor an entry clears them: with AC,
+ * compiled code faults on its own accesses; with NT, IRETQ faults.
+ */
+static inline void clear_unusual_flags(void)
+{
+	__asm__ volatile("pushfq\n\tandl $~0x44000, (%%rsp)\n\tpopfq" : : : "cc", "memory");
+}
+
+/* The flags of the mask become those of the value. */
+static inline void write_flags(uint64_t value, uint64_t mask)
+{
+	__asm__ volatile("pushfq\n\tandq %1, (%%rsp)\n\torq %0, (%%rsp)\n\tpopfq"
+			 :
+			 : "r"(value & mask), "r"(~mask)
+			 : "cc", "memory");
 }
 
 static inline void copy_bytes(void *to, const void *from, size_t count)

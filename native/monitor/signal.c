@@ -74,16 +74,15 @@ static void complete_slow_entry(lp_t *lp, registers_t *regs, uint8_t *fpstate)
 
 /*
  * Roll a half-done entry or exit forward. Afterwards lp->record tells whether the thread is inside. True: the signal
- * was the transition's own and is dealt with: the exit stub's HLT, or the single step that TF brings to an entry.
+ * was the transition's own and is dealt with: the exit stub's HLT, its look at the target, or the single step that TF
+ * brings to an entry.
  */
 static bool settle(lp_t *lp, struct kernel_ucontext *uc)
 {
-	const record_t *record = (const record_t *)lp->record;
+	const record_t *record;
 	registers_t *regs = &uc->registers;
 
-	if (record) {
-		const slot_t *slot = (const slot_t *)record->slot;
-
+	if (lp->record) {
 		if (within(regs->rip, enter_fast_begin, enter_fast_end)) {
 			complete_fast_entry(lp, regs);
 			return uc->trap_number == VECTOR_DB;
@@ -92,12 +91,13 @@ static bool settle(lp_t *lp, struct kernel_ucontext *uc)
 			complete_slow_entry(lp, regs, uc->fpstate);
 			return false;
 		}
-		if (regs->rip - slot->exit_stub < (uint64_t)(exit_stub_end - exit_stub_begin)) {
+		if (leave_by_stub(lp, regs))
+			return !lp->record && (uc->trap_number == VECTOR_GP || uc->trap_number == VECTOR_PF);
+		if (within(regs->rip, exit_common, exit_cleared_0)) {
+			regs->rax = ENCLU_EEXIT;
 			leave_enclave(lp, regs);
-			return uc->trap_number == VECTOR_GP;
+			return uc->trap_number == VECTOR_PF; /* GS base 0 "found" an unused line of the exit table */
 		}
-		if (within(regs->rip, exit_common, exit_cleared_0))
-			leave_enclave(lp, regs);
 		return false;
 	}
 	if (!within(regs->rip, exit_cleared_0, exit_end))
@@ -115,20 +115,53 @@ static bool settle(lp_t *lp, struct kernel_ucontext *uc)
 	return false;
 }
 
-/*
- * ENCLU, or what patch_exit_site() made of it. The bytes can be read, since they were fetched: #UD and #GP come
- * after the fetch. (Not so where a branch to a non-canonical address leaves RIP there.)
- */
-static bool at_enclu(const struct kernel_ucontext *uc)
+/* A byte of code; that of an enclave as it was added, whatever a debugger or a patch made of its private copy. */
+static uint8_t code_at(const slot_t *slot, uint64_t address)
 {
-	const registers_t *regs = &uc->registers;
-	const uint8_t *code = (const uint8_t *)regs->rip;
+	bool inside = slot && address - slot->base < slot->size;
 
-	if (uc->trap_number != VECTOR_UD && uc->trap_number != VECTOR_GP)
+	return *(const volatile uint8_t *)(inside ? contents_of(slot, address) : address);
+}
+
+/* Segment overrides, the address-size prefix and REX mean nothing to ENCLU; LOCK, 66, F2 and F3 make it #UD. */
+static bool ignored_by_enclu(uint8_t byte)
+{
+	switch (byte) {
+	case 0x26:
+	case 0x2e:
+	case 0x36:
+	case 0x3e:
+	case 0x64:
+	case 0x65:
+	case 0x67:
+	case 0x40 ... 0x4f:
+		return true;
+	default:
 		return false;
-	if (!canonical(regs->rip) || (regs->rip & (PAGE_BYTES - 1)) > PAGE_BYTES - 3)
-		return false;
-	return code[0] == (uc->trap_number == VECTOR_UD ? 0x0f : 0xf4) && code[1] == 0x01 && code[2] == 0xd7;
+	}
+}
+
+/*
+ * Bytes of the ENCLU at RIP, prefixes included; 0: something else. "slot": the enclave that the thread is inside, or
+ * NULL. The bytes can be read, since they were fetched: #UD and #GP come after the fetch, and a byte is looked at only
+ * if those before it want it. (Not so where a branch to a non-canonical address leaves RIP there, nor behind a HLT
+ * that patch_enclu_site() did not put there.)
+ */
+static uint32_t enclu_at(const struct kernel_ucontext *uc, const slot_t *slot)
+{
+	uint64_t at = uc->registers.rip;
+	uint8_t opcode;
+
+	if ((uc->trap_number != VECTOR_UD && uc->trap_number != VECTOR_GP) || !canonical(at))
+		return 0;
+	while (at - uc->registers.rip < 12 && ignored_by_enclu(code_at(slot, at)))
+		at++;
+	opcode = code_at(slot, at);
+	if (opcode == 0xf4 && (uc->trap_number != VECTOR_GP || (at & (PAGE_BYTES - 1)) > PAGE_BYTES - ENCLU_BYTES))
+		return 0;
+	if ((opcode != 0x0f && opcode != 0xf4) || code_at(slot, at + 1) != 0x01 || code_at(slot, at + 2) != 0xd7)
+		return 0;
+	return (uint32_t)(at + ENCLU_BYTES - uc->registers.rip);
 }
 
 static bool is_exception(int signal, const struct kernel_siginfo *info)
@@ -146,8 +179,8 @@ static bool is_exception(int signal, const struct kernel_siginfo *info)
 	}
 }
 
-/* An ENCLU inside an enclave. True: EEXIT, done. False: "why" is the exception it raises. */
-static bool enclu_inside(lp_t *lp, registers_t *regs, struct refusal *why)
+/* An ENCLU of so many bytes inside an enclave. True: EEXIT, done. False: "why" is the exception it raises. */
+static bool enclu_inside(lp_t *lp, registers_t *regs, uint32_t length, struct refusal *why)
 {
 	slot_t *slot = (slot_t *)((record_t *)lp->record)->slot;
 	uint32_t leaf = (uint32_t)regs->rax;
@@ -156,7 +189,8 @@ static bool enclu_inside(lp_t *lp, registers_t *regs, struct refusal *why)
 	case ENCLU_EEXIT:
 		if (!canonical(regs->rbx))
 			return refuse(why, CHECK_EXIT_TARGET_CANONICAL, VECTOR_GP, 0, 0, 0, regs->rbx);
-		patch_exit_site(slot, regs->rip);
+		if (length == ENCLU_BYTES)
+			patch_exit_site(slot, regs->rip);
 		leave_enclave(lp, regs);
 		return true;
 	case ENCLU_EENTER:
@@ -202,12 +236,15 @@ static void classify(lp_t *lp, int signal, struct kernel_ucontext *uc, struct re
 		refuse(why, opted_in ? CHECK_EXCEPTION : CHECK_ILLEGAL_INSTRUCTION, opted_in ? VECTOR_BP : VECTOR_UD,
 		       0, 0, 0, 0);
 	} else {
-		refuse(why, CHECK_EXCEPTION, (uint32_t)uc->trap_number, 0, 0, 0, 0);
+		refuse(why, CHECK_EXCEPTION, (uint32_t)uc->trap_number, uc->error_code, 0, 0, 0);
 	}
 }
 
-/* Give a signal to whoever handled it before the monitor came. */
-static void chain(int signal, struct kernel_siginfo *info, struct kernel_ucontext *uc)
+/*
+ * Give a signal to whoever handled it before the monitor came. "again": a fault of the host's, which happens again
+ * when the handler returns, so that a default action can be left to it.
+ */
+static void chain(int signal, struct kernel_siginfo *info, struct kernel_ucontext *uc, bool again)
 {
 	struct kernel_sigaction *old = &monitor_state.old_actions[signal];
 	uint64_t handler = old->handler;
@@ -219,9 +256,10 @@ static void chain(int signal, struct kernel_siginfo *info, struct kernel_ucontex
 		if (handler == SIG_IGNORE && !is_exception(signal, info))
 			return;
 		sys_sigaction(signal, &fallback, NULL);
-		if (!is_exception(signal, info))
+		uc->signal_mask &= ~(1ul << (signal - 1)); /* an exception cannot be blocked */
+		if (!again)
 			sys_tgkill(sys_getpid(), sys_gettid(), signal);
-		return; /* an exception happens again, now with its default action */
+		return;
 	}
 	if (!(old->flags & FLAG_NODEFER))
 		mask |= 1ul << (signal - 1);
@@ -231,12 +269,86 @@ static void chain(int signal, struct kernel_siginfo *info, struct kernel_ucontex
 	((void (*)(int, struct kernel_siginfo *, struct kernel_ucontext *))handler)(signal, info, uc);
 }
 
+static bool is_fault(int signal, const struct kernel_siginfo *info)
+{
+	return is_exception(signal, info) && signal != SIGNAL_TRAP && signal != SIGNAL_SYS;
+}
+
+/* A #PF of the model: SIGSEGV, or SIGBUS where it is the driver that has no page (kernel: do_user_addr_fault). */
+static int signal_of_page_fault(const struct refusal *why, struct kernel_siginfo *info)
+{
+	switch (why->check) {
+	case CHECK_PAGE_ABSENT:
+	case CHECK_PAGE_CEILING:
+		info->code = CODE_BUS_ADRERR;
+		return SIGNAL_BUS;
+	case CHECK_PAGE_NOT_MAPPED:
+		info->code = CODE_SEGV_MAPERR;
+		return SIGNAL_SEGV;
+	case CHECK_TCS_IN_EPC:
+	case CHECK_SSA_IN_ELRANGE:
+	case CHECK_SSA_PAGING:
+	case CHECK_GPR_PAGING:
+		if (why->found & VMA_R && why->found & VMA_W) {
+			info->code = CODE_BUS_ADRERR;
+			return SIGNAL_BUS;
+		}
+		info->code = why->found & VMA_MAPPED ? CODE_SEGV_ACCERR : CODE_SEGV_MAPERR;
+		return SIGNAL_SEGV;
+	default:
+		info->code = CODE_SEGV_ACCERR;
+		return SIGNAL_SEGV;
+	}
+}
+
+/*
+ * The signal that the kernel makes of an exception, and what it tells with it. The host's own signal may be another
+ * one, and its siginfo knows where in the enclave it was (kernel: arch/x86/kernel/traps.c, arch/x86/mm/fault.c).
+ */
+static int describe(int signal, struct kernel_siginfo *info, struct kernel_ucontext *uc, const struct refusal *why)
+{
+	uc->trap_number = why->vector;
+	uc->error_code = why->error_code;
+	switch (why->vector) {
+	case VECTOR_DE:
+	case VECTOR_MF:
+	case VECTOR_XM:
+		info->address = uc->registers.rip;
+		break;
+	case VECTOR_UD:
+		signal = SIGNAL_ILL;
+		info->code = CODE_ILL_ILLOPN;
+		info->address = uc->registers.rip;
+		break;
+	case VECTOR_GP:
+		signal = SIGNAL_SEGV;
+		info->code = CODE_KERNEL;
+		info->address = 0;
+		break;
+	case VECTOR_PF:
+		if (why->check != CHECK_OUTSIDE_ELRANGE)
+			signal = signal_of_page_fault(why, info);
+		uc->cr2 = info->address = why->address & ~(PAGE_BYTES - 1);
+		break;
+	default:
+		break;
+	}
+	info->signo = signal;
+	return signal;
+}
+
+/* In our own process a call can end instead of resuming: so that Python, say, gets a turn. */
+static void interrupted(const lp_t *lp, registers_t *regs)
+{
+	if (lp->interrupt && regs->rip == (uint64_t)enter_aep)
+		regs->rip = (uint64_t)enter_interrupted;
+}
+
 /* An exception inside: AEX, then the vDSO's fixup or the program's handler, which sees RIP = AEP. */
 static void exception_inside(lp_t *lp, int signal, struct kernel_siginfo *info, struct kernel_ucontext *uc,
 			     const struct refusal *why)
 {
 	registers_t *regs = &uc->registers;
-	uint64_t page = why->vector == VECTOR_PF ? why->address & ~(PAGE_BYTES - 1) : 0;
 
 	remember(lp, why);
 	lp->rip = regs->rip;
@@ -245,38 +357,35 @@ static void exception_inside(lp_t *lp, int signal, struct kernel_siginfo *info, 
 		divert_to_fixup(regs, why);
 		return;
 	}
-	uc->trap_number = why->vector;
-	uc->error_code = why->error_code;
-	if (why->vector == VECTOR_PF) {
-		uc->cr2 = page;
-		info->address = page;
-	}
-	chain(signal, info, uc);
+	signal = describe(signal, info, uc, why);
+	chain(signal, info, uc, false);
+	interrupted(lp, regs);
 }
 
-/* An ENCLU of the program's own, outside: EENTER or ERESUME. True: inside now. */
-static bool enclu_outside(lp_t *lp, struct kernel_ucontext *uc)
+/* An ENCLU of so many bytes, of the program's own, outside: EENTER or ERESUME; or the exception that it raises. */
+static void enclu_outside(lp_t *lp, int signal, struct kernel_siginfo *info, struct kernel_ucontext *uc,
+			  uint32_t length)
 {
 	registers_t *regs = &uc->registers;
 	uint32_t leaf = (uint32_t)regs->rax;
-	uint64_t site = regs->rip;
+	uint64_t after = regs->rip + length;
 	struct refusal why;
 	record_t *record = NULL;
 
 	if (leaf == ENCLU_EENTER || leaf == ENCLU_ERESUME)
-		record = enter_enclave(lp, regs, site + ENCLU_BYTES, (uint8_t *)lp + LP_XSTATE_OFFSET, &why);
+		record = enter_enclave(lp, regs, after, (uint8_t *)lp + LP_XSTATE_OFFSET, &why);
 	else
-		refuse(&why, CHECK_LEAF_WRONG_SIDE, VECTOR_GP, 0, 0, 0, leaf);
+		refuse(&why, leaf <= ENCLU_EACCEPTCOPY ? CHECK_LEAF_WRONG_SIDE : CHECK_LEAF_UNKNOWN, VECTOR_GP, 0, 0,
+		       0, leaf);
 	if (!record) {
 		remember(lp, &why);
 		lp->rip = 0;
-		uc->trap_number = why.vector;
-		uc->error_code = why.error_code;
-		uc->cr2 = why.address;
-		return false;
+		signal = describe(signal, info, uc, &why);
+		chain(signal, info, uc, false);
+		return;
 	}
 	if (uc->trap_number == VECTOR_UD && ((const slot_t *)record->slot)->flags & SLOT_PATCH)
-		patch_enclu_site(site);
+		patch_enclu_site(after - ENCLU_BYTES);
 	lp->record = (uint64_t)record;
 	if (leaf == ENCLU_ERESUME) {
 		const head_t *head = (const head_t *)record->head;
@@ -285,7 +394,6 @@ static bool enclu_outside(lp_t *lp, struct kernel_ucontext *uc)
 	}
 	lp->selector = SYSCALL_DISPATCH_FILTER_BLOCK;
 	load_bases(record);
-	return true;
 }
 
 /* A single step of an opt-out enclave: the enclave looks like one instruction, so TF waits for the exit. */
@@ -316,18 +424,22 @@ static void signal_outside(lp_t *lp, int signal, struct kernel_siginfo *info, st
 	registers_t *regs = &uc->registers;
 
 	if (is_exception(signal, info)) {
-		if (lp && at_enclu(uc) && enclu_outside(lp, uc))
+		uint32_t enclu = lp && signal != SIGNAL_SYS ? enclu_at(uc, NULL) : 0;
+
+		if (enclu) {
+			enclu_outside(lp, signal, info, uc, enclu);
 			return;
+		}
 		if (signal == SIGNAL_SEGV && uc->trap_number == VECTOR_PF &&
 		    host_access(lp, uc->cr2, uc->error_code, regs))
 			return;
 		if (signal == SIGNAL_TRAP && lp && host_step(lp, regs))
 			return;
 	}
-	chain(signal, info, uc);
+	chain(signal, info, uc, is_fault(signal, info));
 }
 
-static void handle_signal(int signal, struct kernel_siginfo *info, struct kernel_ucontext *uc)
+static void handle(int signal, struct kernel_siginfo *info, struct kernel_ucontext *uc)
 {
 	registers_t *regs = &uc->registers;
 	lp_t *lp = lp_of_frame(uc);
@@ -344,18 +456,29 @@ static void handle_signal(int signal, struct kernel_siginfo *info, struct kernel
 	if (step_inside(lp, signal, info, regs) || other_enclave(lp, signal, info, uc))
 		return;
 	if (is_exception(signal, info)) {
-		if (signal == SIGNAL_SYS || !at_enclu(uc))
+		uint32_t enclu = 0;
+
+		if (signal != SIGNAL_SYS)
+			enclu = enclu_at(uc, (const slot_t *)((const record_t *)lp->record)->slot);
+		if (!enclu)
 			classify(lp, signal, uc, &why);
-		else if (enclu_inside(lp, regs, &why))
+		else if (enclu_inside(lp, regs, enclu, &why))
 			return;
 		exception_inside(lp, signal, info, uc, &why);
 		return;
 	}
 	lp->last_signal = (uint32_t)signal;
 	asynchronous_exit(lp, regs, uc->fpstate, NULL);
-	chain(signal, info, uc);
-	if (lp->interrupt && regs->rip == (uint64_t)enter_aep)
-		regs->rip = (uint64_t)enter_interrupted;
+	chain(signal, info, uc, false);
+	interrupted(lp, regs);
+}
+
+static void handle_signal(int signal, struct kernel_siginfo *info, struct kernel_ucontext *uc)
+{
+	clear_unusual_flags();
+	handle(signal, info, uc);
+	/* rt_sigreturn takes most flags from the frame, but these from here (kernel: FIX_EFLAGS). */
+	write_flags(uc->registers.rflags, RFLAGS_NT | RFLAGS_ID);
 }
 
 /* Take over the signals in the mask (bit n-1: signal n); what was there before is called from chain(). */

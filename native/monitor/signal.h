@@ -52,6 +52,12 @@ struct kernel_ucontext {
 #define FLAG_ONSTACK 0x08000000ul
 #define FLAG_RESTART 0x10000000ul
 #define FLAG_RESTORER 0x04000000ul
+/* si_code */
+#define CODE_KERNEL 0x80
+#define CODE_ILL_ILLOPN 2
+#define CODE_SEGV_MAPERR 1
+#define CODE_SEGV_ACCERR 2
+#define CODE_BUS_ADRERR 2
 #define TRAP_TRACE 2
 #define ENCLU_BYTES 3
 #define SYSCALL_BYTES 2

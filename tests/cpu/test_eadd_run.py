@@ -194,3 +194,18 @@ def test_one_frame_given_twice_is_refused_the_second_time(bench: Bench) -> None:
     with pytest.raises(Fault, match=r"EPCM\(RCX\).VALID is 0"):
         run(bench.cpu, secs, twice, Linaddr(BASE), Secinfo.of(flags=REG_RW), Source(bytes(SIZE)), False)
     assert bench.cpu.enclaves[bench.cpu.epc.frame(secs)].children == 1
+
+
+def test_bad_addresses_are_refused_as_by_the_single_leaf(bench: Bench) -> None:
+    secs = bench.ecreate()
+    frames = bench.cpu.epc.allocate_run(2)
+    good, source = Linaddr(BASE), Source(bytes(SIZE))
+    for owner, linaddr, rule in (
+        (EpcAddr(secs + 8), good, "PAGEINFO.SECS is a multiple of 4096"),
+        (bench.outside, good, "PAGEINFO.SECS is in the EPC"),
+        (secs, Linaddr(BASE + 8), "PAGEINFO.LINADDR is a multiple of 4096"),
+        (bench.page(), good, "PAGEINFO.SECS is a valid SECS page"),
+    ):
+        with pytest.raises(Fault, match=rule):
+            run(bench.cpu, owner, frames, linaddr, Secinfo.of(flags=REG_RW), source, True)
+    assert bench.cpu.enclaves[bench.cpu.epc.frame(secs)].children == 0

@@ -93,7 +93,8 @@ def test_it_is_eadd_and_eextend_page_after_page(world: World, file: EnclaveFile,
 
 
 @pytest.mark.parametrize(
-    ("flags", "ceiling"), [(REG_R, 1), (REG_RW, 3), (REG_RX, 5), (REG_RWX, 7), (0x200, 0), (0x204, 4), (TCS, 3)]
+    ("flags", "ceiling"),
+    [(REG_R, 1), (REG_RW, 3), (REG_RX, 5), (REG_RWX, 7), (0x200, 0), (0x204, 4), (TCS, 3)],
 )
 def test_the_ceiling_is_secinfo_and_of_a_tcs_read_write(
     world: World, file: EnclaveFile, flags: int, ceiling: int
@@ -202,9 +203,7 @@ def test_row_6_a_range_that_wraps_is_einval(world: World, file: EnclaveFile) -> 
 def test_row_7_a_range_beyond_the_enclave_is_einval(
     world: World, file: EnclaveFile, offset: int, length: int
 ) -> None:
-    check(
-        world, file, errno.EINVAL, "the last page is inside the enclave", offset=offset, length=length
-    )
+    check(world, file, errno.EINVAL, "the last page is inside the enclave", offset=offset, length=length)
 
 
 def test_row_8_an_unreadable_secinfo_is_efault(world: World, file: EnclaveFile) -> None:
@@ -272,9 +271,7 @@ def test_rows_2_to_9_are_in_this_order(world: World, file: EnclaveFile) -> None:
 # Rows a to j: page after page. The count is written back.
 
 
-def stops(
-    world: World, file: EnclaveFile, number: int, rule: str, count: int = 0, **values: int
-) -> Outcome:
+def stops(world: World, file: EnclaveFile, number: int, rule: str, count: int = 0, **values: int) -> Outcome:
     """The ioctl fails so, after ``count`` bytes."""
     epc, children = world.cpu.epc, world.cpu.enclaves[file.encl.secs or 0].children
     free, before = epc.free_count, file.encl.page_count
@@ -371,7 +368,13 @@ def test_row_e_an_offset_with_a_page_is_ebusy(world: World, file: EnclaveFile) -
     assert measured(world, file) == digest
     src = world.memory.put(bytes(4 * PAGE_SIZE))
     stops(
-        world, file, errno.EBUSY, "no page was added at the offset", 2 * PAGE_SIZE, src=src, length=4 * PAGE_SIZE
+        world,
+        file,
+        errno.EBUSY,
+        "no page was added at the offset",
+        2 * PAGE_SIZE,
+        src=src,
+        length=4 * PAGE_SIZE,
     )
 
 
@@ -410,11 +413,24 @@ def test_row_h_a_hole_in_the_source_is_efault(world: World, file: EnclaveFile) -
     assert not any(file.encl.store.page(2 * PAGE_SIZE))
 
 
+def test_row_h_a_tcs_that_cannot_be_read_is_efault(world: World, file: EnclaveFile) -> None:
+    src = world.memory.map(bytes(a_tcs()) * 2)
+    del world.memory.pages[src + PAGE_SIZE]
+    secinfo = world.memory.put(Secinfo.of(flags=TCS))
+    stops(world, file, errno.EFAULT, "the source page is readable", PAGE_SIZE, src=src, secinfo=secinfo)
+
+
 def test_row_h_the_end_of_the_source_is_efault(world: World, file: EnclaveFile) -> None:
     src = world.memory.map(bytes(2 * PAGE_SIZE))
     world.memory.map(bytes(PAGE_SIZE), 0x7000_0000)
     stops(
-        world, file, errno.EFAULT, "the source page can be pinned", 2 * PAGE_SIZE, src=src, length=4 * PAGE_SIZE
+        world,
+        file,
+        errno.EFAULT,
+        "the source page can be pinned",
+        2 * PAGE_SIZE,
+        src=src,
+        length=4 * PAGE_SIZE,
     )
 
 
@@ -448,9 +464,7 @@ def test_rows_c_to_i_are_in_this_order(world: World, file: EnclaveFile) -> None:
     stops(world, file, errno.EFAULT, "a mapping lies at or above", src=0x7000_0000_0000, offset=0x1000)
     del world.memory.pages[noexec]
     stops(world, file, errno.EACCES, "may become executable", src=noexec, offset=0x1000)
-    world.memory.vmas = [
-        SourceVma(v.start, v.end) if v.start == noexec else v for v in world.memory.vmas
-    ]
+    world.memory.vmas = [SourceVma(v.start, v.end) if v.start == noexec else v for v in world.memory.vmas]
     with world.cpu.lock(epc.address(int(held[0]))):
         # The page is looked at before the source is read: EADD faults first, in one leaf.
         stops(world, file, errno.EIO, "EADD does not fault", src=noexec, offset=0x1000)
@@ -515,7 +529,9 @@ def test_pages_before_an_error_stay_added_and_measured(world: World, file: Encla
 # Copy back.
 
 
-def test_an_argument_that_cannot_be_written_is_efault_and_the_pages_stay(world: World, file: EnclaveFile) -> None:
+def test_an_argument_that_cannot_be_written_is_efault_and_the_pages_stay(
+    world: World, file: EnclaveFile
+) -> None:
     arg = world.memory.put(
         uapi.EnclaveAddPages.of(
             src=world.memory.put(bytes(PAGE_SIZE)),

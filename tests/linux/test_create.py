@@ -117,9 +117,7 @@ def test_row_4_an_unreadable_secs_is_efault(name: str, short: int) -> None:
 def test_row_5_a_size_that_is_no_power_of_two_is_einval(name: str, size: int) -> None:
     world = make_world(PROFILES[name])
     before = world.snapshot()
-    world.refused(
-        world.create(world.open(), a_secs(size=size)), errno.EINVAL, "SECS.SIZE is a power of two"
-    )
+    world.refused(world.create(world.open(), a_secs(size=size)), errno.EINVAL, "SECS.SIZE is a power of two")
     assert world.snapshot() == before
 
 

@@ -253,6 +253,8 @@ def test_fork_without_memory_leaves_a_mapping_without_enclave(world: World) -> N
     child = world.mm.fork()
     assert [vma.mapping for vma in child.vmas] == [None]
     assert not child.mappings
+    assert child.mprotect(BASE, 0x1000, PROT_NONE).ok
+    assert child.munmap(BASE, 0x1000).ok
     child.exit()
     assert not file.released
 

@@ -1,4 +1,4 @@
-"""INIT, row by row: linux-driver.md 2.5 and 2.7; PROVISION: 2.6."""
+"""INIT, row by row: linux-driver.md 2.5 and 2.7."""
 
 from __future__ import annotations
 
@@ -19,7 +19,6 @@ from swsgx.linux.failures import FailurePoint
 from swsgx.linux.ioctl.init import SLEEP_SECONDS, SLEEP_TRIES, SPIN_TRIES
 from swsgx.linux.outcome import ERESTARTSYS, Outcome
 from swsgx.linux.profile import LINUX_6_1, PROFILES, UPSTREAM_6_12, V23, Profile
-from swsgx.linux.provision import ProvisionFile
 from tests.make.world import World, a_secs, make_world, signing_key
 
 ALL = pytest.mark.parametrize("name", ["6.12", "6.1", "v23"])
@@ -160,7 +159,8 @@ def test_row_6_aex_notify_is_allowed_from_6_2_on(profile: Profile, allowed: bool
 
 def test_kss_is_allowed(upstream: Profile) -> None:
     world = make_world(upstream)
-    assert world.initialised(a_secs(attributes=DEBUG64 | Attributes.KSS, configsvn=3))
+    file = world.initialised(a_secs(attributes=DEBUG64 | Attributes.KSS, configsvn=3))
+    assert file.encl.initialised
 
 
 @UPSTREAM
@@ -255,7 +255,9 @@ def test_row_10_without_a_hash_is_its_errno(name: str) -> None:
         (SigstructOptions(attributes=DEBUG64, isvfamilyid=b"f" * 16), SgxError.INVALID_SIG_STRUCT),
     ],
 )
-def test_row_11_any_error_code_of_einit_is_eperm(name: str, options: SigstructOptions, code: SgxError) -> None:
+def test_row_11_any_error_code_of_einit_is_eperm(
+    name: str, options: SigstructOptions, code: SgxError
+) -> None:
     world = make_world(PROFILES[name])
     file = world.built()
     outcome = refuses(world, file, errno.EPERM, "EINIT accepts", world.sigstruct(file, options))
@@ -379,75 +381,3 @@ def test_upstream_checks_in_this_order(name: str) -> None:
         elif mend:
             bad[mend] = 0
     refuses(world, file, errno.EPERM, "EINIT accepts", changed(world.sigstruct(file), **bad))
-
-
-# PROVISION.
-
-
-def provision(world: World, file: EnclaveFile, fd: int) -> Outcome:
-    argument = uapi.EnclaveProvision.of(fd=fd)
-    return world.ioctl(file, uapi.SGX_IOC_ENCLAVE_PROVISION, argument)
-
-
-def with_provision_fd(world: World, fd: int = 5) -> ProvisionFile:
-    opened = world.driver.open("/dev/sgx_provision")
-    assert isinstance(opened, ProvisionFile)
-    world.files[fd] = opened
-    return opened
-
-
-@ALL
-def test_provision_between_create_and_init_allows_the_key(name: str) -> None:
-    world = make_world(PROFILES[name])
-    with_provision_fd(world)
-    file = world.built(a_secs(attributes=DEBUG64 | Attributes.PROVISIONKEY))
-    assert provision(world, file, 5).value == 0
-    assert file.encl.allowed & Attributes.PROVISIONKEY
-    world.files.clear()
-    assert world.init(file).ok
-
-
-@pytest.mark.parametrize(("name", "kept"), [("6.12", False), ("6.1", False), ("v23", True)])
-def test_provision_before_create_is_lost_upstream(name: str, kept: bool) -> None:
-    world = make_world(PROFILES[name])
-    with_provision_fd(world)
-    file = world.open()
-    assert provision(world, file, 5).value == 0
-    world.create(file)
-    assert bool(file.encl.allowed & Attributes.PROVISIONKEY) == kept
-
-
-@ALL
-def test_provision_after_init_is_accepted_and_has_no_effect(name: str) -> None:
-    world = make_world(PROFILES[name])
-    with_provision_fd(world)
-    assert provision(world, world.initialised(), 5).value == 0
-
-
-@ALL
-def test_provision_with_an_unreadable_argument_is_efault(name: str) -> None:
-    world = make_world(PROFILES[name])
-    outcome = world.open().ioctl(world.task, uapi.SGX_IOC_ENCLAVE_PROVISION, NOWHERE)
-    world.refused(outcome, errno.EFAULT, "the argument is readable")
-
-
-@ALL
-@pytest.mark.parametrize("fd", [6, 1 << 31, (1 << 64) - 1])
-def test_provision_with_no_open_file_is_einval(name: str, fd: int) -> None:
-    world = make_world(PROFILES[name])
-    with_provision_fd(world)
-    world.refused(provision(world, world.open(), fd), errno.EINVAL, "fd is an open file")
-
-
-@ALL
-def test_provision_with_another_file_is_einval(name: str) -> None:
-    world = make_world(PROFILES[name])
-    file = world.open()
-    world.files[7], world.files[8] = file, object()
-    for fd in (7, 8):
-        world.refused(provision(world, file, fd), errno.EINVAL, "fd is the provision node")
-
-
-def test_provision_looks_at_the_low_32_bits_of_the_descriptor(world: World) -> None:
-    with_provision_fd(world)
-    assert provision(world, world.open(), 5 | 7 << 32).value == 0

@@ -593,6 +593,73 @@ def test_mremap_near_the_limit_of_mappings_is_enomem(world: World) -> None:
     world.refused(outcome, errno.ENOMEM, "room for more mappings")
 
 
+def test_a_move_that_would_split_one_mapping_too_many_is_enomem(world: World) -> None:
+    file = world.built()
+    world.mm = AddressSpace(max_map_count=7)
+    for offset in (0, 0x8000):
+        world.map(file, offset, 0x4000, PROT_READ)
+    assert world.mm.munmap(BASE + 0x9000, 0x1000).ok
+    world.mm.max_map_count = 3
+    assert world.mm.munmap(BASE + 0x1000, 0x1000).errno == errno.ENOMEM
+    world.mm.max_map_count = 8
+    assert world.mm.mremap(BASE + 0x1000, 0x2000, 0x1000, 0).ok
+    assert ranges(world.mm)[:2] == [(0, 0x2000, 1), (0x3000, 0x4000, 1)]
+
+
+def test_shrinking_in_the_middle_can_be_one_mapping_too_many(world: World) -> None:
+    world.mm = AddressSpace(max_map_count=1)
+    world.map(world.built(), 0, 0x4000, PROT_READ)
+    outcome = world.mm.mremap(BASE, 0x3000, 0x1000, 0)
+    world.refused(outcome, errno.ENOMEM, "the mapping can be split")
+
+
+def test_a_move_onto_a_mapping_replaces_it(world: World) -> None:
+    world.map(world.built(), 0, 0x8000, PROT_READ)
+    target = BASE + 0x4000
+    assert world.mm.mremap(BASE, 0x1000, 0x1000, MREMAP_MAYMOVE | MREMAP_FIXED, target).value == target
+    assert ranges(world.mm) == [(0x1000, 0x4000, 1), (0x4000, 0x5000, 1), (0x5000, 0x8000, 1)]
+
+
+def test_a_copy_is_a_growing_and_its_target_is_unmapped_all_the_same(world: World) -> None:
+    world.map(world.built(), 0, 0x8000, PROT_READ)
+    flags = MREMAP_MAYMOVE | MREMAP_FIXED
+    world.refused(world.mm.mremap(BASE, 0, 0x1000, flags, BASE + 0x4000), errno.EFAULT, "does not grow")
+    assert ranges(world.mm) == [(0, 0x4000, 1), (0x5000, 0x8000, 1)]
+    world.refused(world.mm.mremap(BASE, 0, 0x1000, flags, BASE), errno.EFAULT, "covers the address")
+    assert ranges(world.mm) == [(0x1000, 0x4000, 1), (0x5000, 0x8000, 1)]
+
+
+def test_a_move_that_the_host_cannot_make_is_enomem(world: World, engine: Told) -> None:
+    world.map(world.built(), 0, 0x1000, PROT_READ)
+    engine.failing = True
+    outcome = world.mm.mremap(BASE, 0x1000, 0x1000, MREMAP_MAYMOVE | MREMAP_FIXED, BASE + SIZE)
+    world.refused(outcome, errno.ENOMEM, "the host can map the new range")
+    assert ranges(world.mm) == [(0, 0x1000, 1)]
+
+
+def test_a_fixed_mmap_in_the_middle_can_be_one_mapping_too_many(world: World) -> None:
+    file = world.built()
+    world.mm = AddressSpace(max_map_count=1)
+    world.map(file, 0, 0x4000, PROT_READ)
+    outcome = world.map(file, 0x1000, 0x1000, PROT_READ)
+    world.refused(outcome, errno.ENOMEM, "the old mapping can be split")
+    assert ranges(world.mm) == [(0, 0x4000, 1)]
+
+
+def test_a_mapping_reads_like_a_line_of_maps(world: World) -> None:
+    world.map(world.built(), 0, 0x1000, RX)
+    assert repr(world.mm.vmas[0]) == f"<vma {BASE:#x}-{BASE + 0x1000:#x} r-xs /dev/sgx_enclave>"
+
+
+def test_mappings_outside_the_range_have_no_bytes_and_no_pages(world: World, engine: Told) -> None:
+    file = world.built()
+    assert world.map(file, -0x2000, SIZE + 0x4000, PROT_NONE).ok
+    assert world.mm.mprotect(BASE - 0x2000, 0x3000, PROT_READ).ok
+    assert world.mm.mprotect(BASE + SIZE - 0x1000, 0x3000, RW).ok
+    assert {at - BASE: prot for at, prot in engine.prots.items() if prot} == {0: 1}
+    assert world.mm.mappings[file.encl].bits.tolist() == [9] + [8] * 14 + [11]
+
+
 @pytest.mark.parametrize("advice", [4, 8, 11, 17, 18, 20, 21, 22, 23, 24, 25, 99])
 def test_advice_that_does_not_fit_an_enclave_is_einval(world: World, advice: int) -> None:
     world.map(world.initialised(), 0, 0x2000, PROT_READ)
@@ -678,13 +745,12 @@ def test_the_engine_attaches_and_detaches_with_the_first_and_last_mapping(world:
 
 def test_every_change_of_a_mapping_raises_the_generation(world: World) -> None:
     file = world.initialised()
-    head, seen = file.encl.store.head, []
-    for act in (
-        lambda: world.map(file, 0, 0x2000, PROT_READ),
-        lambda: world.mm.mprotect(BASE, 0x1000, PROT_NONE),
-        lambda: world.mm.munmap(BASE, 0x2000),
-    ):
-        seen.append(head.generation)
-        assert act().ok
+    head = file.encl.store.head
+    seen = [head.generation]
+    assert world.map(file, 0, 0x2000, PROT_READ).ok
+    seen.append(head.generation)
+    assert world.mm.mprotect(BASE, 0x1000, PROT_NONE).ok
+    seen.append(head.generation)
+    assert world.mm.munmap(BASE, 0x2000).ok
     seen.append(head.generation)
     assert seen == sorted(set(seen))

@@ -96,7 +96,11 @@ def test_checks_are_in_v23s_order(world: World) -> None:
     top = 0x7FFF_FFFF_F000
     bad = world.memory.put(Secinfo.of(flags=0))
     steps: list[tuple[dict[str, int], int, str]] = [
-        ({"src": top + 1, "offset": 1, "length": 1, "secinfo": NOWHERE}, errno.EINVAL, "offset is page aligned"),
+        (
+            {"src": top + 1, "offset": 1, "length": 1, "secinfo": NOWHERE},
+            errno.EINVAL,
+            "offset is page aligned",
+        ),
         ({"src": top + 1, "length": 1, "secinfo": NOWHERE}, errno.EINVAL, "src is page aligned"),
         ({"src": top, "length": 1, "secinfo": NOWHERE}, errno.EFAULT, "src is an address of user space"),
         ({"offset": SIZE, "length": 1, "secinfo": NOWHERE}, errno.EINVAL, "length is page aligned"),
@@ -130,7 +134,9 @@ def test_a_second_page_is_eexist(world: World, file: EnclaveFile) -> None:
     world.refused(outcome, errno.EEXIST, "no page was added at the offset")
 
 
-@pytest.mark.parametrize(("flags", "refused"), [(REG_R, False), (REG_RW, False), (TCS, False), (REG_RX, True)])
+@pytest.mark.parametrize(
+    ("flags", "refused"), [(REG_R, False), (REG_RW, False), (TCS, False), (REG_RX, True)]
+)
 def test_a_noexec_source_is_refused_for_executable_pages(
     world: World, file: EnclaveFile, flags: int, refused: bool
 ) -> None:

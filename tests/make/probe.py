@@ -69,6 +69,7 @@ class Probe:
         self.run = EnclaveRun(self._bytes("probe_run", 256))
         self._mask = ctypes.c_uint64.in_dll(self._image, "probe_mask")
         self._landed = ctypes.c_uint64.in_dll(self._image, "probe_landed")
+        self._skip_to = ctypes.c_uint64.in_dll(self._image, "caught_skip_to")
         self._caught = (ctypes.c_char * _CAUGHT_BYTES).in_dll(self._image, "caught")
         monitor = ctypes.CDLL(str(IMAGES / "swsgx-monitor.so"))
         self._vdso = ctypes.cast(monitor.swsgx_enter_enclave, ctypes.c_void_p).value
@@ -94,11 +95,18 @@ class Probe:
         self.into.rax, self.into.rbx, self.into.rcx = leaf, loaded.enclave.tcs[thread], self.address(aep)
         return self.go()
 
-    def go(self, function: str = "probe_raw") -> Landed:
+    def go(self, function: str = "probe_raw", target: int = 0) -> Landed:
         """With the registers just as they are prepared."""
         self._landed.value = 0
-        getattr(self._image, function)()
+        getattr(self._image, function)(ctypes.c_void_p(target))
         return Landed(self._landed.value)
+
+    def site(self, loaded: Loaded, aep: int, *, thread: int = 0) -> Landed:
+        """By a jump to ``aep``, the vDSO function's own entry and AEP: EENTER with any flags."""
+        process().attach()
+        self.into.rax, self.into.rbx, self.into.rcx = Enclu.EENTER, loaded.enclave.tcs[thread], aep
+        self.into.rsp = self.address("probe_stack") - 256
+        return self.go("probe_site", aep)
 
     def vdso(self, loaded: Loaded, leaf: int = Enclu.EENTER, *, thread: int = 0) -> Landed:
         """Through ``__vdso_sgx_enter_enclave``. RAX, RBX, RCX, RSP and RBP are the function's."""
@@ -106,21 +114,31 @@ class Probe:
         self.run.buffer[:] = bytes(256)
         self.run.tcs = loaded.enclave.tcs[thread]
         self.into.rax = leaf
-        self._landed.value = 0
-        self._image.probe_vdso(ctypes.c_void_p(self._vdso))
-        return Landed(self._landed.value)
+        return self.go("probe_vdso", self._vdso or 0)
 
     @contextlib.contextmanager
-    def catching(self, *signals: signal.Signals) -> Iterator[None]:
-        """The program handles these signals itself, by sigaction(2). To be entered before an Sgx is made."""
+    def catching(self, *signals: signal.Signals, skip_to: str = "") -> Iterator[None]:
+        """While a machine is open: the program handles these signals itself, by sigaction(2).
+
+        Args:
+            signals: which.
+            skip_to: a label where the thread goes on after the handler, instead of where it stopped.
+        """
         self._caught.raw = bytes(_CAUGHT_BYTES)
+        self._skip_to.value = self.address(skip_to) if skip_to else 0
+        monitor = process().monitor
+        monitor.unhook()
         for number in signals:
             self._image.catch_signal(number)
+        process().rehook()
+        monitor.hook({int(number) for number in signals})
         try:
             yield
         finally:
+            monitor.unhook()
             for number in signals:
                 self._image.release_signal(number)
+            process().rehook()
 
     @property
     def caught(self) -> Caught:

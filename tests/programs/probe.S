@@ -1,7 +1,8 @@
 /* A program that enters an enclave with registers of its choice, and looks at all of them afterwards.
  *
  * probe_raw(): its own ENCLU, its own AEP. probe_vdso(function): through __vdso_sgx_enter_enclave. Registers come from
- * probe_in; where the thread appears again, they go to probe_out, and probe_landed says where that was. One thread.
+ * probe_in; where the thread appears again, they go to probe_out, and probe_landed says where that was. One thread
+ * at a time.
  * The layout of a state: tests/make/native_enclave.py, State.
  */
 #define LANDED_EXIT 1
@@ -24,6 +25,9 @@ target:		.skip 8
 host_fp:	.skip 8
 scratch:	.skip 4096
 scratch_end:
+	.globl probe_stack
+stack:	.skip 65536
+probe_stack:
 
 	.text
 	.macro	enter_host
@@ -42,6 +46,8 @@ scratch_end:
 	mov	%rax, host_fsbase(%rip)
 	rdgsbase %rax
 	mov	%rax, host_gsbase(%rip)
+	mov	probe_in+152(%rip), %rax
+	wrgsbase %rax
 	mov	probe_mask(%rip), %eax
 	mov	probe_mask+4(%rip), %edx
 	xrstor64 probe_in+192(%rip)
@@ -92,7 +98,21 @@ probe_aep:
 	movq	$LANDED_AEP, probe_landed(%rip)
 	jmp	landed
 
-	/* A prefix that ENCLU ignores. */
+	/* The place in the vDSO function that is entry and AEP, with any flags; RSP must be a stack: probe_stack. */
+	.globl probe_site
+	.type probe_site, @function
+probe_site:
+	enter_host
+	load_flags
+	load_rest
+	mov	probe_in+0(%rip), %rax
+	mov	probe_in+8(%rip), %rcx
+	mov	probe_in+24(%rip), %rbx
+	mov	probe_in+40(%rip), %rbp
+	mov	probe_in+32(%rip), %rsp
+	jmp	*target(%rip)
+
+	/* Prefixes that ENCLU ignores. */
 	.globl probe_prefixed
 	.type probe_prefixed, @function
 probe_prefixed:
@@ -102,8 +122,8 @@ probe_prefixed:
 	mov	probe_in+0(%rip), %rax
 	mov	probe_in+8(%rip), %rcx
 	mov	probe_in+24(%rip), %rbx
-	.globl probe_prefixed_enclu
-probe_prefixed_enclu:
+	mov	probe_in+40(%rip), %rbp
+	mov	probe_in+32(%rip), %rsp
 	.byte	0x3e, 0x48, 0x0f, 0x01, 0xd7
 	.globl probe_prefixed_after
 probe_prefixed_after:

@@ -18,7 +18,7 @@ from swsgx.cpu.keys import Secrets
 from swsgx.cpu.msr import Msrs
 from swsgx.cpu.store import EnclaveStore
 from swsgx.identity.measure import Measurement
-from swsgx.isa.address import PAGE_SIZE, EpcAddr
+from swsgx.isa.address import EpcAddr
 from swsgx.isa.cpuid import CpuModel
 from swsgx.isa.flags import Attributes, PageType
 from swsgx.isa.structs import Secs
@@ -188,8 +188,3 @@ class Cpu:
         self.enclaves.clear()
         self.epcm.close()
         self.epc.close()
-
-    @property
-    def epc_pages(self) -> int:
-        """Pages in the EPC."""
-        return self.epc.size // PAGE_SIZE

@@ -11,80 +11,36 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import lru_cache
-from typing import TYPE_CHECKING, Any
 
 from swsgx.image.errors import Format, ImageError
 from swsgx.image.plan import CHUNK_SIZE, MAX_SIZE, MIN_SIZE, LoadPlan, PageRun
+from swsgx.image.records import (
+    CHUNK_RECORD_SIZE,
+    CHUNKS,
+    HEADER_SIZE,
+    PAGE_RECORD_SIZE,
+    SOURCE,
+    TAG_EADD,
+    TAG_ECREATE,
+    TAG_EEXTEND,
+    TAG_UNMEASRD,
+    TAG_UNSIZED,
+    EaddRecord,
+    EcreateRecord,
+    EextendRecord,
+    pages_alike,
+)
 from swsgx.isa.address import PAGE_SIZE, Offset
 from swsgx.isa.flags import PERM_MASK, SECINFO_PT_SHIFT, PageType, SecinfoFlags, page_type_of
-from swsgx.isa.layout import Layout, octets, u32, u64, zero
+from swsgx.isa.layout import Layout
 
-if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
+__all__ = ["Stream", "fix_size", "is_sgxs", "scan"]
 
-__all__ = [
-    "HEADER_SIZE",
-    "TAG_EADD",
-    "TAG_ECREATE",
-    "TAG_EEXTEND",
-    "TAG_UNMEASRD",
-    "TAG_UNSIZED",
-    "EaddRecord",
-    "EcreateRecord",
-    "EextendRecord",
-    "Stream",
-    "fix_size",
-    "is_sgxs",
-    "page_record",
-    "scan",
-]
-
-TAG_ECREATE = b"ECREATE\0"
-TAG_EADD = b"EADD\0\0\0\0"
-TAG_EEXTEND = b"EEXTEND\0"
-TAG_UNMEASRD = b"UNMEASRD"
-TAG_UNSIZED = b"UNSIZED\0"
-
-#: Bytes of a record without its payload.
-HEADER_SIZE = 64
-_CHUNKS = PAGE_SIZE // CHUNK_SIZE
-_CHUNK_RECORD = HEADER_SIZE + CHUNK_SIZE
-#: Bytes of a page that is measured whole: one EADD and 16 EEXTEND records.
-_PAGE_RECORD = HEADER_SIZE + _CHUNKS * _CHUNK_RECORD
 #: Pages looked at in one step of the bulk path.
 _BULK = 1024
 _FIRST_BULK = 4
-_SOURCE = "Fortanix sgxs, crate documentation ('The SGX stream format')"
-_ALL = tuple(range(_CHUNKS))
+_ALL = tuple(range(CHUNKS))
 _HASH_STEP = 4 << 20
-
-
-class EcreateRecord(Layout, size=64, align=1, source=_SOURCE):
-    """``ECREATE`` and ``UNSIZED``. In the latter, SIZE is where the final size is to be stored."""
-
-    tag = octets(0, 8)
-    ssaframesize = u32(8, "pages in an SSA frame")
-    size = u64(12, "bytes of the enclave's range; not aligned")
-    reserved_20 = zero(20, 44)
-
-
-class EaddRecord(Layout, size=64, align=1, source=_SOURCE):
-    """``EADD``: one page."""
-
-    tag = octets(0, 8)
-    offset = u64(8, "bytes from the enclave's base, page aligned")
-    flags = u64(16, "SECINFO.FLAGS")
-    reserved_24 = zero(24, 40)
-
-
-class EextendRecord(Layout, size=64, align=1, source=_SOURCE):
-    """``EEXTEND`` and ``UNMEASRD``: a chunk of 256 bytes, which follow."""
-
-    tag = octets(0, 8)
-    offset = u64(8, "of the chunk, in bytes from the enclave's base, a multiple of 256")
-    reserved_16 = zero(16, 48)
 
 
 @dataclass(slots=True)
@@ -134,7 +90,7 @@ class Stream:
     @property
     def form(self) -> Format:
         """Makes the errors."""
-        return Format(self.file, ".sgxs", _SOURCE)
+        return Format(self.file, ".sgxs", SOURCE)
 
     def digest(self, progress: Callable[[int], object] | None = None) -> bytes:
         """MRENCLAVE, 32 bytes: the SHA-256 of the records that are measured.
@@ -288,9 +244,9 @@ class _Scanner:
             self._eadd(EaddRecord(self._header(at)), at)
             return at + HEADER_SIZE
         if tag in (TAG_EEXTEND, TAG_UNMEASRD):
-            record = self._header(at, _CHUNK_RECORD)
+            record = self._header(at, CHUNK_RECORD_SIZE)
             self._chunk(EextendRecord(record), record[HEADER_SIZE:], at, tag == TAG_EEXTEND)
-            return at + _CHUNK_RECORD
+            return at + CHUNK_RECORD_SIZE
         if tag in (TAG_ECREATE, TAG_UNSIZED):
             raise self.form.refuse(
                 "only the first record is ECREATE",
@@ -360,7 +316,7 @@ class _Scanner:
 
     def _chunk(self, head: EextendRecord, payload: memoryview, at: int, measured: bool) -> None:
         if measured:
-            self._measure(at, at + _CHUNK_RECORD)
+            self._measure(at, at + CHUNK_RECORD_SIZE)
             self.stream.measured_chunks += 1
         else:
             self.stream.unmeasured_chunks += 1
@@ -382,7 +338,7 @@ class _Scanner:
             )
             return
         number = (head.offset - page.offset) // CHUNK_SIZE
-        if not 0 <= number < _CHUNKS or page.offset % PAGE_SIZE:
+        if not 0 <= number < CHUNKS or page.offset % PAGE_SIZE:
             self._violation(
                 f"a chunk lies in the page of the EADD before it, {page.offset:#x}",
                 expected=f"{page.offset:#x} to {page.offset + PAGE_SIZE - CHUNK_SIZE:#x}",
@@ -459,7 +415,7 @@ class _Scanner:
             return at
         following = bytes(self.data[at + HEADER_SIZE : at + HEADER_SIZE + 8])
         if following == TAG_EEXTEND:
-            stride = _PAGE_RECORD
+            stride = PAGE_RECORD_SIZE
         elif following == TAG_EADD:
             stride = HEADER_SIZE
         else:
@@ -469,7 +425,7 @@ class _Scanner:
         offset, flags = head.offset, head.flags
         if count < 2 or offset + count * PAGE_SIZE > MAX_SIZE or head.first_nonzero_reserved() is not None:
             return at
-        taken, content = _alike(self.data[at : at + count * stride], stride, offset, flags)
+        taken, content = pages_alike(self.data[at : at + count * stride], stride, offset, flags)
         # Look further only where it pays: a stream of pages that all differ stays linear.
         self.step = min(2 * self.step, _BULK) if taken == count else _FIRST_BULK
         after = at + taken * stride
@@ -485,61 +441,13 @@ class _Scanner:
         self._measure(at, end)
         self.last_offset = last
         self.stream.pages += taken
-        if stride == _PAGE_RECORD:
-            self.stream.measured_chunks += taken * _CHUNKS
+        if stride == PAGE_RECORD_SIZE:
+            self.stream.measured_chunks += taken * CHUNKS
             view = content[:taken].reshape(-1).data
             self._add(PageRun(Offset(offset), taken, flags, True, view))
         else:
             self._add(PageRun(Offset(offset), taken, flags, False, None))
         return end
-
-
-@lru_cache(maxsize=1)
-def page_record() -> Any:
-    """The numpy type of a page that is measured whole: its EADD, and its 16 chunks with their headers."""
-    import numpy as np
-
-    chunk = np.dtype(
-        [("tag", "S8"), ("offset", "<u8"), ("reserved", "u1", (48,)), ("data", "u1", (CHUNK_SIZE,))]
-    )
-    return np.dtype(
-        [
-            ("tag", "S8"),
-            ("offset", "<u8"),
-            ("flags", "<u8"),
-            ("reserved", "u1", (40,)),
-            ("chunk", chunk, (_CHUNKS,)),
-        ]
-    )
-
-
-def _alike(data: memoryview, stride: int, offset: int, flags: int) -> tuple[int, NDArray[np.uint8]]:
-    """How many records from the start on are the pages at ``offset`` and on; and their contents."""
-    import numpy as np
-
-    raw = np.frombuffer(data, dtype=np.uint8).reshape(-1, stride)
-    count = len(raw)
-    wanted = np.zeros((count, HEADER_SIZE), dtype=np.uint8)
-    wanted[:, :8] = np.frombuffer(TAG_EADD, dtype=np.uint8)
-    offsets = np.uint64(offset) + np.arange(count, dtype=np.uint64) * np.uint64(PAGE_SIZE)
-    wanted[:, 8:16] = offsets.astype("<u8").view(np.uint8).reshape(-1, 8)
-    wanted[:, 16:24] = np.frombuffer(flags.to_bytes(8, "little"), dtype=np.uint8)
-    good = (raw[:, :HEADER_SIZE] == wanted).all(axis=1)
-    if stride == HEADER_SIZE:
-        return _leading(good), raw
-    chunks = raw[:, HEADER_SIZE:].reshape(count, _CHUNKS, _CHUNK_RECORD)
-    heads = np.zeros((count, _CHUNKS, HEADER_SIZE), dtype=np.uint8)
-    heads[:, :, :8] = np.frombuffer(TAG_EEXTEND, dtype=np.uint8)
-    each = offsets[:, None] + np.arange(_CHUNKS, dtype=np.uint64) * np.uint64(CHUNK_SIZE)
-    heads[:, :, 8:16] = each.astype("<u8").view(np.uint8).reshape(count, _CHUNKS, 8)
-    good &= (chunks[:, :, :HEADER_SIZE] == heads).all(axis=(1, 2))
-    taken = _leading(good)
-    return taken, np.ascontiguousarray(chunks[:taken, :, HEADER_SIZE:]).reshape(taken, PAGE_SIZE)
-
-
-def _leading(good: NDArray[np.bool_]) -> int:
-    """How many elements are true before the first that is not."""
-    return len(good) if good.all() else int(good.argmin())
 
 
 def _shown(tag: bytes) -> str:
@@ -599,7 +507,7 @@ def _measured_place(stream: Stream, target: int) -> int | None:
             if tag == TAG_EEXTEND:
                 if bytes(stream.data[at : at + HEADER_SIZE]) == chunk:
                     return at + HEADER_SIZE + target % CHUNK_SIZE
-                at += _CHUNK_RECORD
+                at += CHUNK_RECORD_SIZE
             else:
                 at += HEADER_SIZE
     return None

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, BinaryIO
 
 from swsgx.image.errors import Format
 from swsgx.image.plan import CHUNK_SIZE, LoadPlan, PageRun
-from swsgx.image.sgxs import (
+from swsgx.image.records import (
     TAG_EADD,
     TAG_ECREATE,
     TAG_EEXTEND,

@@ -16,6 +16,7 @@ from swsgx.cpu.faults import InternalError
 from swsgx.inprocess.engine import NativeEngine
 from swsgx.inprocess.errors import EnclaveFault
 from swsgx.inprocess.process import Process
+from swsgx.isa.address import Linaddr
 from swsgx.isa.leaves import Enclu
 from swsgx.isa.structs import Tcs
 from swsgx.linux.device import EnclaveFile
@@ -141,18 +142,26 @@ class _Activations:
     """
 
     def __init__(self, contents: memoryview) -> None:
-        tcs = Tcs(contents)
+        # Whatever the address of the "TCS" is: the machine has the last word on it.
         self._cssa = contents[Tcs.cssa.offset : Tcs.cssa.end]
-        self._levels = tcs.nssa + 1
-        self._region = SharedRegion("swsgx-stack", self._levels * _STACK)
-        self._start = address_of(self._region.view)
-        self.lock = threading.Lock()
+        self._stacks: dict[int, SharedRegion] = {}
+        # A handler of a signal may enter again, one level up, while its thread is between two steps of a call.
+        self.lock = threading.RLock()
+
+    def close(self) -> None:
+        """Give the stacks back."""
+        self._cssa.release()
+        for stack in self._stacks.values():
+            stack.close()
 
     def stack(self, leaf: Enclu) -> int:
         """Top of the stack for the next call."""
         cssa = int.from_bytes(self._cssa, "little")
-        level = min(cssa - (leaf == Enclu.ERESUME and cssa > 0), self._levels - 1)
-        return self._start + (level + 1) * _STACK
+        level = cssa - (leaf == Enclu.ERESUME and cssa > 0)
+        region = self._stacks.get(level)
+        if region is None:
+            region = self._stacks[level] = SharedRegion("swsgx-stack", _STACK)
+        return address_of(region.view) + _STACK
 
 
 class PreparedCall:
@@ -188,6 +197,7 @@ class Enclave:
         size: bytes.
         tcs: linear addresses of the TCS pages.
         file: the open node.
+        owns_range: all of ELRANGE was reserved for the enclave, and :meth:`close` gives it back.
     """
 
     def __init__(
@@ -206,6 +216,7 @@ class Enclave:
         self.base = file.encl.base
         self.size = file.encl.size
         self.tcs = list(tcs)
+        self.owns_range = False
         self._trace = trace
         self._open = True
         self._activations: dict[int, _Activations] = {}
@@ -272,8 +283,9 @@ class Enclave:
         lp = self._process.attach()
         call = _calls.free.pop() if _calls.free else _Call()
         activations = self._activations_of(self.tcs[tcs])
-        mine = activations.lock.acquire(blocking=False)
+        mine = False
         try:
+            mine = activations.lock.acquire(blocking=False)
             # Where another thread is inside, the machine will refuse; its stack must not be touched for that.
             call.call.stack = activations.stack(leaf) if mine else call.spare_stack()
             return self._enter(lp, call, leaf, self.tcs[tcs], registers)
@@ -337,7 +349,12 @@ class Enclave:
         if self._open:
             self._open = False
             self._mm.munmap(self.base, self.size)
+            if self.owns_range:
+                # Between the enclave's mappings lie holes that were reserved with them.
+                self._engine.unmap(None, Linaddr(self.base), self.size)
             self.file.close()
+            for activations in self._activations.values():
+                activations.close()
 
     def __enter__(self) -> Self:
         return self

@@ -38,6 +38,10 @@ __all__ = ["NativeEngine"]
 _THREADS = 1024
 #: How far from an enclave the jump of a patched exit site reaches, less a margin.
 _REACH = (1 << 31) - (1 << 20)
+#: Addresses far below those that the kernel hands out by itself.
+_QUIET_START = 0x1000_0000_0000
+_QUIET_END = 0x4000_0000_0000
+_QUIET_GAP = 1 << 16
 #: Where page tables move whole.
 _HUGE = 2 << 20
 _RESERVED = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | MAP_NORESERVE
@@ -84,6 +88,9 @@ class NativeEngine:
             except OSError as error:
                 if error.errno != errno.EEXIST:
                     raise
+        quiet = self._reserve_quiet(length, alignment)
+        if quiet:
+            return Linaddr(quiet)
         slack = alignment - PAGE_SIZE
         start = host_mmap(0, length + slack, PROT_NONE, _RESERVED)
         address = -(-start // alignment) * alignment
@@ -92,6 +99,22 @@ class NativeEngine:
         if address + length < start + length + slack:
             host_munmap(address + length, start + slack - address)
         return Linaddr(address)
+
+    def _reserve_quiet(self, length: int, alignment: int) -> int:
+        """Space where the kernel puts nothing by itself, since it fills from the top; 0: it is all taken."""
+        taken = [
+            (start, end) for start, end, _, _ in own_mappings() if end > _QUIET_START and start < _QUIET_END
+        ]
+        at = -(-_QUIET_START // alignment) * alignment
+        for start, end in (*taken, (_QUIET_END, _QUIET_END)):
+            # A gap on both sides leaves room for an exit stub.
+            if at + length + _QUIET_GAP <= start:
+                try:
+                    return host_mmap(at, length, PROT_NONE, _RESERVED | MAP_FIXED_NOREPLACE)
+                except OSError:
+                    return 0
+            at = -(-(end + _QUIET_GAP) // alignment) * alignment
+        return 0
 
     def occupied(self, address: Linaddr, length: int) -> bool:
         """Whether this process has a mapping in the range."""
@@ -117,6 +140,8 @@ class NativeEngine:
         slot.flags = (SlotFlags.PATCH if self._patch else 0) | (SlotFlags.HIDE if hide else 0)
         if hide:
             slot.hidden = self._hiding_place(encl.base, encl.size)
+            if _quiet(encl.base, encl.size) and _quiet(slot.hidden, encl.size):
+                slot.flags |= SlotFlags.QUIET
             slot.contents_fd = encl.store.contents.fd
         elif self._patch:
             slot.exit_stub = self._place_stub(encl.base, encl.size, table)
@@ -132,7 +157,7 @@ class NativeEngine:
         if stub:
             host_munmap(stub, PAGE_SIZE)
         if hidden:
-            host_munmap(hidden, size)
+            host_munmap(hidden & ~(_HUGE - 1), size + _HUGE)
         attached.close()
 
     def _hiding_place(self, base: int, size: int) -> int:
@@ -214,6 +239,10 @@ class NativeEngine:
             host_munmap(address, length)
             if attached is not None:
                 attached.runs.replace(address, address + length, 0)
+
+
+def _quiet(start: int, length: int) -> bool:
+    return start >= _QUIET_START and start + length <= _QUIET_END
 
 
 def _protect(address: int, length: int, prot: int) -> None:

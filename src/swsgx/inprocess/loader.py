@@ -6,8 +6,6 @@ driver works.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 from swsgx.image.plan import LoadPlan, PageRun
 from swsgx.inprocess.errors import DriverError
 from swsgx.inprocess.memory import aligned_buffer
@@ -17,6 +15,7 @@ from swsgx.isa.layout import Layout
 from swsgx.isa.sigstruct import Sigstruct
 from swsgx.isa.structs import Secinfo, Secs
 from swsgx.linux.device import EnclaveFile
+from swsgx.linux.engine import Engine
 from swsgx.linux.outcome import Outcome
 from swsgx.linux.task import Task
 from swsgx.linux.uapi import (
@@ -48,35 +47,46 @@ class Loader:
     Args:
         file: the open node.
         task: who calls.
-        reserve: finds free address space: ``reserve(length, alignment)``.
+        engine: finds free address space, and takes it back if loading fails.
 
     Raises:
         DriverError: a call was refused; it says which, with its errno and reason.
     """
 
-    def __init__(self, file: EnclaveFile, task: Task, reserve: Callable[[int, int], int]) -> None:
+    def __init__(self, file: EnclaveFile, task: Task, engine: Engine) -> None:
         self._file = file
         self._task = task
-        self._reserve = reserve
+        self._engine = engine
 
     def load(self, plan: LoadPlan, sigstruct: Sigstruct, *, debug: bool = False) -> Linaddr:
         """All of it: returns the enclave's base, page runs mapped with their own permissions.
 
         SECS.ATTRIBUTES are what the plan asks for, else what SIGSTRUCT demands; DEBUG only if ``debug``.
+
+        Raises:
+            swsgx.image.errors.ImageError: the plan measures pages in part, which Linux cannot do.
+            DriverError: a call was refused.
         """
-        base = Linaddr(self._reserve(plan.size, plan.size))
-        self.create(self._secs(plan, sigstruct, base, debug=debug))
-        for run in plan.entries:
-            self.add(run)
-        self.init(sigstruct)
-        for run in plan.entries:
-            self.map(base, run)
+        plan.require_loadable()
+        base = self._engine.reserve(plan.size, plan.size)
+        try:
+            self.create(self._secs(plan, sigstruct, base, debug=debug))
+            for run in plan.entries:
+                self.add(run)
+            self.init(sigstruct)
+            for run in plan.entries:
+                self.map(base, run)
+        except BaseException:
+            self._task.mm.munmap(base, plan.size)
+            self._engine.unmap(None, base, plan.size)
+            raise
         return base
 
     def _secs(self, plan: LoadPlan, sigstruct: Sigstruct, base: int, *, debug: bool) -> Secs:
         attributes = sigstruct.attributes if plan.attributes is None else plan.attributes
-        attributes = attributes & ~Attributes.INIT | Attributes.MODE64BIT
-        attributes = attributes | Attributes.DEBUG if debug else attributes & ~Attributes.DEBUG
+        # int(): the complement of a Flag knows only the named bits, and reserved ones must reach ECREATE as they are.
+        attributes = attributes & ~int(Attributes.INIT | Attributes.DEBUG) | Attributes.MODE64BIT
+        attributes |= Attributes.DEBUG if debug else 0
         return Secs.of(
             size=plan.size,
             baseaddr=base,

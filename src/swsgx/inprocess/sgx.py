@@ -136,11 +136,13 @@ class Sgx:
         except BaseException:
             file.close()
             raise
-        return self.adopt(file, [base + offset for offset in plan.tcs])
+        enclave = self.adopt(file, [base + offset for offset in plan.tcs])
+        enclave.owns_range = True
+        return enclave
 
     def loader(self, file: EnclaveFile) -> Loader:
         """The steps of :meth:`load` one by one, for an open node."""
-        return Loader(file, self.task, self._engine.reserve)
+        return Loader(file, self.task, self._engine)
 
     def adopt(self, file: EnclaveFile, tcs: list[int]) -> Enclave:
         """Make an enclave that was built by hand, through ioctls, enterable.

@@ -49,6 +49,7 @@ class EnclaveMapping:
             code to read; None before CREATE.
         bits: the same as an array.
         attached: the engine knows of it.
+        areas: VMAs of the enclave in the address space.
     """
 
     def __init__(self, encl: Encl, mm: AddressSpace) -> None:
@@ -57,6 +58,7 @@ class EnclaveMapping:
         self.vma_bits: SharedRegion | None = None
         self.bits: Bytes = np.empty(0, np.uint8)
         self.attached = False
+        self.areas = 0
         if encl.created:
             self.allocate()
 
@@ -306,7 +308,8 @@ class Encl:
         """The last reference is gone: every page leaves the EPC."""
         cpu = self.driver.cpu
         if self.secs is not None:
-            children = cpu.epcm.children(self.secs)
+            mapped = self.store.frame_map
+            children = mapped[mapped != 0] - np.uint32(1)
             if len(children):
                 eremove.run(cpu, self.secs_address, children)
                 cpu.epc.free(children)

@@ -59,8 +59,3 @@ class Failures:
         if not due:
             del self._due[point]
         return errno
-
-    def room(self, point: FailurePoint) -> int | None:
-        """How many passages are sure to succeed; None: all of them."""
-        due = self._due.get(point)
-        return None if due is None else next((i for i, errno in enumerate(due) if errno), len(due))

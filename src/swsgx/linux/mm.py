@@ -13,7 +13,7 @@ import threading
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from swsgx.isa.address import PAGE_SIZE, Linaddr
+from swsgx.isa.address import Linaddr
 from swsgx.linux.encl import EnclaveMapping
 from swsgx.linux.engine import Engine, ModelOnly
 from swsgx.linux.failures import FailurePoint
@@ -180,11 +180,11 @@ class AddressSpace:
         return bisect.bisect_right(self._vmas, address, key=lambda vma: vma.end)
 
     def overlapping(self, start: int, end: int) -> Iterator[Vma]:
-        """The VMAs that have a byte in the range, ascending."""
-        for vma in self._vmas[self._first(start) :]:
-            if vma.start >= end:
+        """The VMAs that have a byte in the range, ascending. Take a list before changing any."""
+        for index in range(self._first(start), len(self._vmas)):
+            if self._vmas[index].start >= end:
                 return
-            yield vma
+            yield self._vmas[index]
 
     def vma_at(self, address: int) -> Vma | None:
         """The VMA that covers ``address``."""
@@ -239,9 +239,15 @@ class AddressSpace:
                 self._detach_unused(mapping)
                 raise
             mapping.cover(vma.start, vma.end, vma.prot, fresh=True)
+        self._list(vma)
+        _changed(vma.encl)
+
+    def _list(self, vma: Vma) -> None:
+        """One VMA more: it is in the list, counts for its enclave, and holds its file."""
         bisect.insort(self._vmas, vma, key=lambda v: v.start)
         vma.file.hold()
-        _changed(vma.encl)
+        if vma.mapping is not None:
+            vma.mapping.areas += 1
 
     def _attach(self, mapping: EnclaveMapping) -> None:
         if mapping.encl.created and not mapping.attached:
@@ -268,12 +274,13 @@ class AddressSpace:
         mapping = vma.mapping
         if mapping is None:
             return
+        mapping.areas -= 1
         mapping.uncover(vma.start, vma.end)
         _changed(vma.encl)
         self._detach_unused(mapping)
 
     def _detach_unused(self, mapping: EnclaveMapping) -> None:
-        if mapping.attached and not any(vma.mapping is mapping for vma in self._vmas):
+        if mapping.attached and not mapping.areas:
             mapping.attached = False
             self.engine.detach(mapping)
 
@@ -284,8 +291,7 @@ class AddressSpace:
             return
         upper = Vma(address, vma.end, vma.prot, vma.may, vma.file, vma.mapping, vma.dontfork)
         vma.end = address
-        bisect.insort(self._vmas, upper, key=lambda v: v.start)
-        upper.file.hold()
+        self._list(upper)
 
     def protect(self, vma: Vma, prot: int) -> None:
         """Change a whole VMA's protection; page-table entries stay where they are.
@@ -351,8 +357,7 @@ class AddressSpace:
         allowed = not security.active or security.map(subject, encl, event) is None
         joined = allowed and vma.mapping is not None and child.join(encl, "fork").ok
         mapping = child.mappings[encl] if joined else None
-        child._vmas.append(Vma(vma.start, vma.end, vma.prot, vma.may, vma.file, mapping))
-        vma.file.hold()
+        child._list(Vma(vma.start, vma.end, vma.prot, vma.may, vma.file, mapping))
         if mapping is not None and vma.mapping is not None:
             first, last = mapping.clip(vma.start, vma.end)
             mapping.bits[first:last] = vma.mapping.bits[first:last]
@@ -374,11 +379,6 @@ class AddressSpace:
     def room_to_split(self) -> bool:
         """Whether one more VMA is allowed."""
         return len(self._vmas) < self.max_map_count
-
-    @property
-    def page_count(self) -> int:
-        """Pages under enclave mappings."""
-        return sum(vma.end - vma.start for vma in self._vmas) // PAGE_SIZE
 
 
 def _changed(encl: Encl) -> None:

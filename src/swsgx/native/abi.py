@@ -128,10 +128,15 @@ class EnclaveHead(Layout, size=4096, align=4096, source=SWSGX):
 
 
 class SlotFlags(IntFlag):
-    """How a process treats one enclave; :attr:`EnclaveSlot.flags`."""
+    """How a process treats one enclave; :attr:`EnclaveSlot.flags`.
+
+    PATCH: exit sites may be patched. HIDE: the range is in place only while a thread is inside. QUIET: both the range
+    and its hiding place are where no mmap of this process without an address will ever fall.
+    """
 
     PATCH = 1
     HIDE = 2
+    QUIET = 4
 
 
 class Check(IntEnum):

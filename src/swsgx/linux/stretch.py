@@ -1,0 +1,333 @@
+"""Pages on their way into an enclave under construction: the loop of ADD_PAGES.
+
+Linux goes page by page. Here a *stretch* of pages, all of the same fate, goes through the checks as one: the
+stretch ends where a VA page is due, where a page exists, and where the source's mapping ends. What can only
+fail for its first page is checked for that one, in Linux's order. Signals are looked at between stretches.
+Read from ioctl.c, sgx_ioc_enclave_add_pages and below, of Linux 6.1 and 6.12 (same).
+"""
+
+from __future__ import annotations
+
+import errno
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from swsgx.cpu.encls import eadd
+from swsgx.cpu.epc import Frames
+from swsgx.cpu.faults import Fault
+from swsgx.cpu.memory import not_mapped
+from swsgx.isa.address import PAGE_SIZE, Linaddr, TargetAddr
+from swsgx.isa.flags import PERM_MASK, PageType, SecinfoFlags, page_type_of
+from swsgx.isa.structs import Secinfo
+from swsgx.linux.encl import VA_SLOTS
+from swsgx.linux.failures import FailurePoint
+from swsgx.linux.outcome import ERESTARTSYS, OK, Outcome, refuse
+from swsgx.linux.profile import NoexecRule
+from swsgx.linux.security import Load
+from swsgx.linux.task import BadAddress, SourceVma, Task, TaskMemory
+from swsgx.linux.uapi import PAGE_MEASURE
+from swsgx.trace import Reason
+
+if TYPE_CHECKING:
+    from swsgx.linux.encl import Encl
+
+__all__ = ["AddRequest", "add_all", "refuse_add"]
+
+_NAME = "SGX_IOC_ENCLAVE_ADD_PAGES"
+#: What a mapping of a TCS may have: R and W.
+_TCS_CEILING = 3
+
+
+@dataclass
+class AddRequest:
+    """What one ADD_PAGES asks for.
+
+    Attributes:
+        encl, task: the enclave, and who calls.
+        arg: address of the argument.
+        raw: the argument as it was read.
+        src: the program's address of the first page.
+        offset, length: bytes from the enclave's base, and bytes.
+        secinfo_address: where the SECINFO is.
+        flags: as given.
+        secinfo: of all pages.
+        found: the mapping that the last stretch came from; the next one is usually in it, and looking costs.
+    """
+
+    encl: Encl
+    task: Task
+    arg: TargetAddr
+    raw: bytes = b""
+    src: int = 0
+    offset: int = 0
+    length: int = 0
+    secinfo_address: TargetAddr = TargetAddr(0)
+    flags: int = 0
+    secinfo: Secinfo = field(default_factory=Secinfo)
+    found: SourceVma | None = None
+
+    @property
+    def page_type(self) -> PageType:
+        """Of all pages."""
+        return PageType(page_type_of(self.secinfo.flags))
+
+    @property
+    def ceiling(self) -> int:
+        """The most that a mapping of them may have: R 1, W 2, X 4."""
+        return _TCS_CEILING if self.page_type is PageType.TCS else self.secinfo.flags & PERM_MASK
+
+    @property
+    def measured(self) -> bool:
+        """Whether their contents are measured."""
+        # Quirk of all kernels: unknown bits in flags are ignored. test_unknown_flags_are_ignored
+        return bool(self.flags & PAGE_MEASURE)
+
+
+def refuse_add(
+    encl: Encl,
+    number: int,
+    rule: str,
+    expected: object,
+    found: object,
+    *,
+    function: str = "sgx_ioc_enclave_add_pages",
+    remedy: str = "",
+    cause: Reason | None = None,
+) -> Outcome:
+    """A refusal of ADD_PAGES."""
+    return refuse(
+        number,
+        operation=_NAME,
+        rule=rule,
+        expected=expected,
+        found=found,
+        source=encl.profile.source(f"ioctl.c: {function}"),
+        remedy=remedy,
+        cause=cause,
+    )
+
+
+def add_all(request: AddRequest) -> tuple[int, Outcome]:
+    """Bytes done, and the ioctl's result."""
+    encl, rules = request.encl, request.encl.profile.add_pages
+    done = 0
+    while done < request.length:
+        if request.task.signal_pending():
+            if done and not rules.restart_after_progress:
+                return done, Outcome(
+                    0, refuse_add(encl, 0, "no signal arrives", "none", "one, after some pages").reason
+                )
+            return done, refuse_add(encl, ERESTARTSYS, "no signal arrives", "none", "one")
+        with encl.mutex:
+            added, refused = _stretch(request, done)
+        done += added * PAGE_SIZE
+        if refused is not None:
+            return done, refused
+    return done, OK
+
+
+def _stretch(request: AddRequest, done: int) -> tuple[int, Outcome | None]:
+    """Add at least one page from byte ``done`` on: how many, and why no further (None: there was no reason)."""
+    encl, driver = request.encl, request.encl.driver
+    failures, epc = driver.failures, driver.cpu.epc
+
+    # Allocations for the first page.
+    failure = failures.hit(FailurePoint.PAGE_BOOKKEEPING) if failures.armed else 0
+    if failure:
+        told = refuse_add(
+            encl, failure, "memory for the record of a page", "memory", "none", function="sgx_encl_page_alloc"
+        )
+        return 0, told
+    frame = driver.take_page(FailurePoint.EPC_PAGE)
+    if isinstance(frame, Outcome):
+        return 0, frame
+    va_page = driver.grow(encl)
+    if isinstance(va_page, Outcome):
+        driver.free_page(frame)
+        return 0, va_page
+
+    # How far all pages share the first one's fate, and what that is.
+    first = (request.offset + done) // PAGE_SIZE
+    count = min(
+        (request.length - done) // PAGE_SIZE, VA_SLOTS - encl.page_count % VA_SLOTS, 1 + epc.free_count
+    )
+    if failures.armed:
+        count = 1
+    there = np.flatnonzero(encl.page_type[first : first + count])
+    count = int(there[0]) if len(there) else count
+    refused: Outcome | None = None
+    vma: SourceVma | None = None
+    if encl.initialised:
+        refused = refuse_add(
+            encl,
+            encl.profile.add_pages.after_init,
+            "INIT was not done",
+            "a created enclave",
+            "an initialised one",
+        )
+    elif not count:
+        refused = refuse_add(
+            encl,
+            encl.profile.add_pages.duplicate,
+            "no page was added at the offset before",
+            "a hole",
+            f"a page at offset {first * PAGE_SIZE:#x}",
+            function="sgx_encl_add_page",
+        )
+    else:
+        vma, refused = _source(request, done)
+    if refused is not None or vma is None:
+        driver.free_page(frame)
+        driver.shrink(encl, va_page)
+        return 0, refused
+    count = min(count, (vma.end - request.src - done) // PAGE_SIZE)
+
+    # The pages.
+    frames = np.concatenate((np.array([frame], np.uint32), epc.allocate_run(count - 1)))
+    added, refused = _eadd(request, done, first, frames, vma)
+    encl.insert(first, added, request.page_type, request.ceiling)
+    if not added:
+        driver.shrink(encl, va_page)
+    return added, refused
+
+
+def _source(request: AddRequest, done: int) -> tuple[SourceVma | None, Outcome | None]:
+    """find_vma and what it must allow; pages that cannot be pinned at all."""
+    encl = request.encl
+    address = TargetAddr(request.src + done)
+    if request.found is not None and request.found.start <= address < request.found.end:
+        return request.found, None
+    vma = _lowest(request.task.memory.find_vma(address), request.task.mm.find_vma(address))
+    if vma is None:
+        return None, refuse_add(
+            encl,
+            errno.EFAULT,
+            "a mapping lies at or above src",
+            "mapped memory",
+            address,
+            function="__sgx_encl_add_page",
+        )
+    every = encl.profile.add_pages.noexec is NoexecRule.EVERY_PAGE
+    if not vma.may_exec and (every or request.ceiling & SecinfoFlags.X):
+        return None, refuse_add(
+            encl,
+            errno.EACCES,
+            "the source may become executable (VM_MAYEXEC)",
+            "memory that is not on a noexec mount",
+            f"{vma.start:#x}-{vma.end:#x}",
+            function="__sgx_encl_add_page",
+            remedy="copy the contents to anonymous memory first",
+        )
+    if address < vma.start or not vma.pinnable:
+        found = "device memory" if vma.start <= address else "nothing"
+        return None, refuse_add(
+            encl,
+            errno.EFAULT,
+            "the source page can be pinned",
+            "ordinary mapped memory",
+            f"{found} at {address:#x}",
+            function="__sgx_encl_add_page",
+        )
+    request.found = vma
+    return vma, None
+
+
+def _lowest(ordinary: SourceVma | None, enclave: SourceVma | None) -> SourceVma | None:
+    """Which of two mappings find_vma would have found; an ordinary one ends where an enclave starts, if it must."""
+    if ordinary is None or enclave is None:
+        return ordinary or enclave
+    return enclave if enclave.end <= ordinary.end else ordinary
+
+
+class _Source:
+    """The program's pages, as EADD's bulk leaf wants them."""
+
+    def __init__(self, memory: TaskMemory, start: int) -> None:
+        self._memory = memory
+        self._start = start
+
+    def copy_to_file(self, fd: int, file_offset: int, position: int, size: int) -> int:
+        return self._memory.copy_to_file(fd, file_offset, TargetAddr(self._start + position), size)
+
+    def read(self, position: int, size: int) -> bytes:
+        try:
+            return self._memory.read(TargetAddr(self._start + position), size)
+        except BadAddress as bad:
+            raise not_mapped(Linaddr(bad.address), size) from bad
+
+
+def _eadd(
+    request: AddRequest, done: int, first: int, frames: Frames, vma: SourceVma
+) -> tuple[int, Outcome | None]:
+    """EADD (and EEXTEND) of a stretch; frames that no page got are free again."""
+    encl, cpu = request.encl, request.encl.driver.cpu
+    rules, security = encl.profile.add_pages, encl.driver.security
+    start = request.src + done
+    denied: list[Reason] = []
+
+    def admit(position: int, contents: memoryview) -> int:
+        event = Load(
+            first * PAGE_SIZE + position,
+            request.page_type,
+            request.ceiling,
+            request.measured,
+            contents.toreadonly(),
+            vma.origin,
+            start + position,
+        )
+        reason = security.load(request.task.subject, encl, event)
+        if reason is None:
+            return len(contents) // PAGE_SIZE
+        denied.append(reason)
+        return 0
+
+    state = cpu.enclaves[cpu.epc.frame(encl.secs_address)]
+    before = state.children
+    refused: Outcome | None = None
+    spoilt = 0
+    try:
+        eadd.run(
+            cpu,
+            encl.secs_address,
+            frames,
+            Linaddr(encl.base + first * PAGE_SIZE),
+            request.secinfo,
+            _Source(request.task.memory, start),
+            request.measured,
+            admit if security.active else None,
+        )
+        added = state.children - before
+        if denied:
+            refused = Outcome(-errno.EACCES, denied[0])
+        elif not added:
+            refused = refuse_add(
+                encl,
+                errno.EFAULT,
+                "the source page is readable",
+                "readable memory",
+                start,
+                function="__sgx_encl_add_page",
+            )
+    except Fault as fault:
+        added = state.children - before
+        extending = fault.reason.operation == "EEXTEND"
+        if extending:
+            # The page is in the EPC and in MRENCLAVE already; only the former can be undone.
+            added -= 1
+            spoilt = 1
+            encl.dead = rules.eextend_fault_kills
+        refused = refuse_add(
+            encl,
+            rules.eextend_fault if extending else rules.eadd_fault,
+            f"{fault.reason.operation} does not fault",
+            "success",
+            fault.mnemonic,
+            function="__sgx_encl_extend" if extending else "__sgx_encl_add_page",
+            cause=fault.reason,
+        )
+    if spoilt:
+        encl.driver.free_page(int(frames[added]))
+    cpu.epc.unread(frames[added + spoilt :])
+    return added, refused

@@ -1,0 +1,95 @@
+#!/usr/bin/env python3
+"""Coverage-guided fuzzing of one parser, with atheris: `tools/fuzz.py PARSER [libFuzzer options] [CORPUS ...]`.
+
+Needs `pip install atheris` (not among the dependencies: it is for people, by hand). A parser may refuse with its own
+error type; anything else is a finding. Examples::
+
+    tools/fuzz.py elf -max_total_time=600 build/fuzz/elf
+    tools/fuzz.py sgxs -max_total_time=600 build/fuzz/sgxs
+
+Without a corpus folder it starts from the example enclaves, if they are built.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import atheris
+
+with atheris.instrument_imports(include=["swsgx", "elftools"]):
+    from swsgx.identity.errors import IdentityError
+    from swsgx.identity.rsakey import load_private_key, load_public_key
+    from swsgx.identity.signature import verify
+    from swsgx.identity.signer import complete
+    from swsgx.image.enclave import plan_of
+    from swsgx.image.errors import ImageError
+    from swsgx.image.sgxs import fix_size, scan
+    from swsgx.isa.sigstruct import Sigstruct
+
+EXAMPLES = Path(__file__).resolve().parent.parent / "build" / "examples"
+#: Enclaves that are larger than this are not measured here: hashing zeros finds nothing.
+MEASURED = 1 << 22
+
+
+def elf(data: bytes) -> None:
+    """Any enclave file by its content, measured if it is small."""
+    plan = plan_of("fuzz", memoryview(data))
+    plan.validate()
+    if sum(run.count for run in plan.entries) * 4096 <= MEASURED:
+        plan.measure()
+
+
+def sgxs(data: bytes) -> None:
+    """A stream, its plan, and the fixing of an unsized one."""
+    try:
+        scan("fuzz", memoryview(data)).plan()
+    finally:
+        fix_size("fuzz", memoryview(data))
+
+
+def sigstruct(data: bytes) -> None:
+    """All verdicts on a SIGSTRUCT."""
+    signed = Sigstruct.copy_of((data + bytes(Sigstruct.size_of))[: Sigstruct.size_of])
+    for reason in verify(signed).reasons:
+        str(reason)
+
+
+def pem(data: bytes) -> None:
+    """Keys, private and public, and a signature made elsewhere."""
+    for load in (load_private_key, load_public_key):
+        try:
+            load(data)
+        except IdentityError as error:
+            str(error)
+    complete(Sigstruct(), load_public_key(data), data[:384])
+
+
+PARSERS: dict[str, Callable[[bytes], None]] = {"elf": elf, "sgxs": sgxs, "sigstruct": sigstruct, "pem": pem}
+
+
+def main() -> None:
+    """Run libFuzzer over the chosen parser."""
+    if len(sys.argv) < 2 or sys.argv[1] not in PARSERS:
+        sys.exit(f"usage: fuzz.py {'|'.join(PARSERS)} [libFuzzer options] [CORPUS ...]")
+    parse = PARSERS[sys.argv[1]]
+
+    def one(data: bytes) -> None:
+        try:
+            parse(data)
+        except (ImageError, IdentityError) as error:
+            str(error)
+
+    arguments = [sys.argv[0], *sys.argv[2:]]
+    for folder in arguments[1:]:
+        if not folder.startswith("-"):
+            Path(folder).mkdir(parents=True, exist_ok=True)
+    if all(argument.startswith("-") for argument in arguments[1:]) and EXAMPLES.is_dir():
+        arguments.append(str(EXAMPLES))
+    atheris.Setup(arguments, one)
+    atheris.Fuzz()
+
+
+if __name__ == "__main__":
+    main()
