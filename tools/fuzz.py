@@ -42,11 +42,13 @@ def elf(data: bytes) -> None:
 
 
 def sgxs(data: bytes) -> None:
-    """A stream, its plan, and the fixing of an unsized one."""
-    try:
-        scan("fuzz", memoryview(data)).plan()
-    finally:
-        fix_size("fuzz", memoryview(data))
+    """A stream and its plan."""
+    scan("fuzz", memoryview(data)).plan()
+
+
+def unsized(data: bytes) -> None:
+    """The fixing of an unsized stream."""
+    fix_size("fuzz", memoryview(data))
 
 
 def sigstruct(data: bytes) -> None:
@@ -57,29 +59,36 @@ def sigstruct(data: bytes) -> None:
 
 
 def pem(data: bytes) -> None:
-    """Keys, private and public, and a signature made elsewhere."""
-    for load in (load_private_key, load_public_key):
-        try:
-            load(data)
-        except IdentityError as error:
-            str(error)
+    """A private key."""
+    load_private_key(data)
+
+
+def public_pem(data: bytes) -> None:
+    """A public key, and a signature made elsewhere."""
     complete(Sigstruct(), load_public_key(data), data[:384])
 
 
-PARSERS: dict[str, Callable[[bytes], None]] = {"elf": elf, "sgxs": sgxs, "sigstruct": sigstruct, "pem": pem}
+#: What is tried with each input, one after the other.
+PARSERS: dict[str, tuple[Callable[[bytes], None], ...]] = {
+    "elf": (elf,),
+    "sgxs": (sgxs, unsized),
+    "sigstruct": (sigstruct,),
+    "pem": (pem, public_pem),
+}
 
 
 def main() -> None:
     """Run libFuzzer over the chosen parser."""
     if len(sys.argv) < 2 or sys.argv[1] not in PARSERS:
         sys.exit(f"usage: fuzz.py {'|'.join(PARSERS)} [libFuzzer options] [CORPUS ...]")
-    parse = PARSERS[sys.argv[1]]
+    parsers = PARSERS[sys.argv[1]]
 
     def one(data: bytes) -> None:
-        try:
-            parse(data)
-        except (ImageError, IdentityError) as error:
-            str(error)
+        for parse in parsers:
+            try:
+                parse(data)
+            except (ImageError, IdentityError) as error:
+                str(error)
 
     arguments = [sys.argv[0], *sys.argv[2:]]
     for folder in arguments[1:]:
