@@ -119,7 +119,9 @@ class Stream:
         """
         self._check_sized()
         if self.violations:
-            raise self.violations[0]
+            # A new one: raising the kept one would tie the stream, its bytes and the traceback into a cycle.
+            first = self.violations[0]
+            raise ImageError(first.file, first.reason, first.offset)
         tcs = tuple(
             Offset(run.offset + i * PAGE_SIZE)
             for run in self.runs
