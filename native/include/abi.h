@@ -16,6 +16,7 @@
 #define LP_GUARD_OFFSET                  0x4000
 #define EXIT_KEYS                        256
 #define EXIT_TABLE_SIZE                  0x1000
+#define STEPPED_PAGES                    32
 #define XSTATE_COMPONENTS                64
 
 /* State bits of an EPCM entry; EpcmEntry.state. */
@@ -203,6 +204,7 @@
 #define LOGICAL_PROCESSOR_SELECTOR       144
 #define LOGICAL_PROCESSOR_DISPATCHING    145
 #define LOGICAL_PROCESSOR_STEPPING       152
+#define LOGICAL_PROCESSOR_STEPPED        160
 
 /* struct swsgx_monitor_config: swsgx */
 #define SIZEOF_MONITOR_CONFIG            192
@@ -460,8 +462,9 @@ struct swsgx_logical_processor {
 	uint8_t selector; /* Syscall User Dispatch: 0 allow, 1 block; 1 while inside */
 	uint8_t dispatching; /* 1: Syscall User Dispatch is on for this thread */
 	uint8_t reserved_146[6];
-	uint64_t stepping; /* page of the guard that a host store is being dropped on; 0: none */
-	uint8_t reserved_160[3936];
+	uint64_t stepping; /* how many pages of guards a host store is being dropped on */
+	uint8_t stepped[256]; /* their addresses, u64 each */
+	uint8_t reserved_416[3680];
 } __attribute__((packed, aligned(4096)));
 _Static_assert(sizeof(struct swsgx_logical_processor) == 4096, "size of swsgx_logical_processor");
 _Static_assert(offsetof(struct swsgx_logical_processor, record) == 0, "swsgx_logical_processor.record");
@@ -487,7 +490,8 @@ _Static_assert(offsetof(struct swsgx_logical_processor, selector) == 144, "swsgx
 _Static_assert(offsetof(struct swsgx_logical_processor, dispatching) == 145, "swsgx_logical_processor.dispatching");
 _Static_assert(offsetof(struct swsgx_logical_processor, reserved_146) == 146, "swsgx_logical_processor.reserved_146");
 _Static_assert(offsetof(struct swsgx_logical_processor, stepping) == 152, "swsgx_logical_processor.stepping");
-_Static_assert(offsetof(struct swsgx_logical_processor, reserved_160) == 160, "swsgx_logical_processor.reserved_160");
+_Static_assert(offsetof(struct swsgx_logical_processor, stepped) == 160, "swsgx_logical_processor.stepped");
+_Static_assert(offsetof(struct swsgx_logical_processor, reserved_416) == 416, "swsgx_logical_processor.reserved_416");
 
 /* What the monitor is told once for a process. */
 struct swsgx_monitor_config {

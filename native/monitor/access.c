@@ -33,6 +33,35 @@ uint64_t contents_of(const slot_t *slot, uint64_t address)
 	return slot->contents + (address - slot->base);
 }
 
+/* Whether the page is really mapped, with whatever permissions. */
+static bool is_visible(const slot_t *slot, uint64_t address)
+{
+	const struct swsgx_visible_run *runs = (const struct swsgx_visible_run *)slot->runs;
+	uint32_t low = 0, high = slot->run_count;
+
+	while (low < high) {
+		uint32_t middle = low + (high - low) / 2;
+
+		if (address < runs[middle].address)
+			high = middle;
+		else if (address - runs[middle].address >= runs[middle].length)
+			low = middle + 1;
+		else
+			return true;
+	}
+	return false;
+}
+
+/*
+ * The driver installs no page under a VMA that is wider than the page's ceiling, whatever the access (kernel:
+ * sgx_encl_load_page_in_vma). The ceiling itself is not known here, but a page that EPCM and VMA allow to be mapped,
+ * and that is not mapped, has met it.
+ */
+static bool above_ceiling(const slot_t *slot, uint64_t address, uint8_t vma, const epcm_t *page)
+{
+	return page->pt == PT_REG && page->state == EPCM_VALID && page->perm & vma && !is_visible(slot, address);
+}
+
 /*
  * Why a native access to ELRANGE faulted, and the error code that hardware would have pushed. The host's own
  * code tells the kind of access; bit 0 is believed only where a VMA denies (SDM, "Access-control Requirements";
@@ -54,6 +83,8 @@ void explain_page_fault(const slot_t *slot, uint64_t address, uint64_t host_code
 		code |= host_code & PFEC_P;
 	} else if (!page) {
 		check = CHECK_PAGE_ABSENT;
+	} else if (above_ceiling(slot, address, vma, page)) {
+		check = CHECK_PAGE_CEILING;
 	} else if (page->pt != PT_REG || page->state != EPCM_VALID || !(page->perm & wanted)) {
 		check = CHECK_PAGE_EPCM;
 		code |= PFEC_P | PFEC_SGX;

@@ -60,6 +60,9 @@ enclu_entry:
 
 	movq	THREAD_RECORD_TCS_PAGE(%rdi), %rax
 	lock btsq $0, TCS_STATE(%rax)
+	.globl	enter_locked
+	.hidden	enter_locked
+enter_locked:					/* from here to the commit a signal undoes it all */
 	jc	.Lslow_eenter			/* busy: refused there */
 	movq	%rdx, THREAD_RECORD_HOST_FSBASE(%rdi)
 	movl	TCS_CSSA(%rax), %edx
@@ -84,6 +87,9 @@ enclu_entry:
 	movq	THREAD_RECORD_ENTRY(%rdi), %rdx
 	movq	%rdx, -8(%rax)			/* in the red zone, which no signal touches */
 	leaq	AEP_BYTES(%rcx), %rcx
+	.globl	enter_commit
+	.hidden	enter_commit
+enter_commit:
 	movq	%rdi, LOGICAL_PROCESSOR_RECORD(%rsi)	/* commit: inside from here on */
 	.globl	enter_fast_begin
 	.hidden	enter_fast_begin
@@ -106,6 +112,9 @@ enter_fast_begin:
 	.hidden	enter_fast_end
 enter_fast_end:
 
+	.globl	enter_unlock
+	.hidden	enter_unlock
+enter_unlock:
 .Lunlock:
 	movq	$0, TCS_STATE(%rax)
 .Lslow_eenter:
@@ -141,8 +150,8 @@ enter_fast_end:
 	leaq	(SIZEOF_REGISTERS + ENTER_RED_ZONE)(%rsp), %rax
 	movq	%rax, REGISTERS_RSP(%rsp)
 	cld
-	pushfq					/* nor AC nor NT, for C code and IRETQ; the program's are in REGISTERS */
-	andl	$~0x44000, (%rsp)
+	pushfq					/* nor AC, NT, TF: for C code, IRETQ, and since SIGTRAP is blocked below */
+	andl	$~0x44100, (%rsp)		/* the program's flags are in REGISTERS */
 	popfq
 	movq	%rsp, %rbp
 	subq	$32, %rsp			/* two signal masks: all, and the thread's */
@@ -255,6 +264,11 @@ exit_stub_end:
 	.type	exit_common, @function
 	.p2align 6
 exit_common:
+	movq	THREAD_RECORD_HOST_RFLAGS(%rcx), %rax	/* TF, where the program steps through itself */
+	xchgq	%rax, %rcx
+	jrcxz	1f
+	hlt					/* the handler gives it back */
+1:	movq	%rax, %rcx
 	movq	THREAD_RECORD_HOST_GSBASE(%rcx), %rax
 	wrgsbase %rax
 	movq	THREAD_RECORD_HOST_FSBASE(%rcx), %rax

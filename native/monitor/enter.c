@@ -205,7 +205,7 @@ static bool eenter(const struct entry *e, record_t *record, registers_t *regs, u
 	record->fsbase = base + e->page->ofsbase;
 	record->gsbase = base + e->page->ogsbase;
 	record->aep = regs->rcx;
-	record->host_rflags = regs->rflags;
+	record->host_rflags = regs->rflags & RFLAGS_TF;
 	/* A range that hides must be brought back by enclave_show(): no fast path. */
 	__atomic_store_n(&record->generation, e->slot->flags & SLOT_HIDE ? 0 : e->generation, __ATOMIC_RELEASE);
 	gpr = (struct sgx_gprsgx *)record->gpr;
@@ -280,7 +280,7 @@ static bool eresume(const struct entry *e, record_t *record, registers_t *regs, 
 	record->fsbase = gpr.fsbase;
 	record->gsbase = gpr.gsbase;
 	record->aep = aep;
-	record->host_rflags = flags;
+	record->host_rflags = flags & RFLAGS_TF;
 	/* entry and bases are this frame's, not the TCS's: the fast path must look again. */
 	__atomic_store_n(&record->generation, 0, __ATOMIC_RELEASE);
 	e->page->cssa = cssa;

@@ -32,7 +32,7 @@ void leave_enclave(lp_t *lp, registers_t *regs)
 
 	regs->rip = regs->rbx;
 	regs->rcx = record->aep;
-	regs->rflags = (regs->rflags & ~RFLAGS_TF) | (record->host_rflags & RFLAGS_TF);
+	regs->rflags = (regs->rflags & ~RFLAGS_TF) | record->host_rflags;
 	outside(lp, record);
 }
 
@@ -93,6 +93,7 @@ void asynchronous_exit(lp_t *lp, registers_t *regs, uint8_t *fpstate, const stru
 
 		info->maddr = why->vector == VECTOR_PF ? why->address : 0;
 		info->errcd = (uint32_t)why->error_code;
+		zero_bytes(info->reserved_12, sizeof(info->reserved_12));
 	}
 	xstate_copy((uint8_t *)record->ssa, fpstate, head->xfrm, available);
 	/* XSAVE leaves bits outside of its mask as they are in memory; an AEX clears them, and XCOMP_BV. */
@@ -109,7 +110,7 @@ void asynchronous_exit(lp_t *lp, registers_t *regs, uint8_t *fpstate, const stru
 	regs->rdx = regs->rsi = regs->rdi = 0;
 	regs->r8 = regs->r9 = regs->r10 = regs->r11 = 0;
 	regs->r12 = regs->r13 = regs->r14 = regs->r15 = 0;
-	regs->rflags = (regs->rflags & ~(EXIT_STATUS_FLAGS | RFLAGS_TF)) | (record->host_rflags & RFLAGS_TF);
+	regs->rflags = (regs->rflags & ~(EXIT_STATUS_FLAGS | RFLAGS_TF)) | record->host_rflags;
 	tcs->cssa = record->cssa + 1;
 	lp->aex_count++;
 	__atomic_fetch_add(&((slot_t *)record->slot)->aex_count, 1, __ATOMIC_RELAXED);

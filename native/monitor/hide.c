@@ -131,8 +131,8 @@ bool host_access(lp_t *lp, uint64_t address, uint64_t code, registers_t *regs)
 		fill_with_ones(page);
 		if (!(prot & PROT_WRITE))
 			sys_mprotect(page, PAGE_BYTES, prot);
-		else if (lp && !lp->stepping && !(regs->rflags & RFLAGS_TF)) {
-			lp->stepping = page;
+		else if (lp && lp->stepping < STEPPED_PAGES && (lp->stepping || !(regs->rflags & RFLAGS_TF))) {
+			((uint64_t *)lp->stepped)[lp->stepping++] = page;
 			regs->rflags |= RFLAGS_TF;
 		}
 	}
@@ -140,18 +140,20 @@ bool host_access(lp_t *lp, uint64_t address, uint64_t code, registers_t *regs)
 	return true;
 }
 
-/* The storing instruction is done: its page is all ones again. True: the trap was ours. */
+/* The storing instruction is done: its pages are all ones again. True: the trap was ours. */
 bool host_step(lp_t *lp, registers_t *regs)
 {
-	slot_t *slot;
-
 	if (!lp->stepping)
 		return false;
-	slot = slot_of(lp->stepping);
-	if (slot) {
+	for (uint64_t i = 0; i < lp->stepping; i++) {
+		uint64_t page = ((const uint64_t *)lp->stepped)[i];
+		slot_t *slot = slot_of(page);
+
+		if (!slot)
+			continue;
 		lock(slot);
 		if (slot->away)
-			sys_mmap(lp->stepping, PAGE_BYTES, PROT_NONE, GUARD_FLAGS, -1, 0);
+			sys_mmap(page, PAGE_BYTES, PROT_NONE, GUARD_FLAGS, -1, 0);
 		unlock(slot);
 	}
 	lp->stepping = 0;

@@ -5,6 +5,7 @@
 #include "signal.h"
 #include "sys.h"
 
+#include <asm/mman.h>
 #include <linux/elf.h>
 
 
@@ -61,11 +62,17 @@ static void dispatch_system_calls(lp_t *lp)
 							       &lp->selector);
 }
 
+static long set_alternate_stack(lp_t *lp, void *old)
+{
+	struct kernel_stack ours = { .sp = (uint64_t)lp + LP_STACK_OFFSET, .size = LP_SIZE - LP_STACK_OFFSET };
+
+	return sys_sigaltstack(&ours, old);
+}
+
 /* Give the calling thread a LogicalProcessor and its alternate signal stack. NULL: none left, or refused. */
 lp_t *attach_thread(void)
 {
 	uint64_t fsbase = read_fsbase();
-	struct kernel_stack ours = { 0 };
 
 	for (uint32_t i = 0; i < LP_COUNT; i++) {
 		lp_t *lp = lp_at(i);
@@ -79,9 +86,9 @@ lp_t *attach_thread(void)
 		lp->tid = (uint32_t)sys_gettid();
 		lp->interrupt = 0;
 		lp->pending_xstate = 0;
-		ours.sp = (uint64_t)lp + LP_STACK_OFFSET;
-		ours.size = LP_SIZE - LP_STACK_OFFSET;
-		if (sys_sigaltstack(&ours, lp->old_stack)) {
+		/* A handler that needs more stack than there is must not run into the block's own data. */
+		sys_mprotect((uint64_t)lp + LP_GUARD_OFFSET, PAGE_BYTES, PROT_NONE);
+		if (set_alternate_stack(lp, lp->old_stack)) {
 			__atomic_store_n(&lp->attached, 0, __ATOMIC_RELEASE);
 			return NULL;
 		}
@@ -120,8 +127,15 @@ struct swsgx_logical_processor *swsgx_attach(void)
 	if (!lp)
 		return attach_thread() ? current_lp() : NULL;
 	if (lp->tid != (uint32_t)sys_gettid()) {
-		/* A fork's child: everything is inherited but the dispatching of system calls. */
+		/*
+		 * A fork's child: all is inherited but the dispatching of system calls. Or a thread of such a child, on the
+		 * stack of one that was not inherited: then the alternate stack is missing, too, and what is noted here may
+		 * be of a call that never ends.
+		 */
 		lp->tid = (uint32_t)sys_gettid();
+		lp->record = 0;
+		lp->stepping = 0;
+		set_alternate_stack(lp, NULL);
 		dispatch_system_calls(lp);
 	}
 	return lp;
@@ -143,6 +157,8 @@ int swsgx_detach(void)
 		sys_prctl(PR_SET_SYSCALL_USER_DISPATCH, PR_SYS_DISPATCH_OFF, 0, 0, NULL);
 	lp->dispatching = 0;
 	sys_sigaltstack(lp->old_stack, NULL);
+	/* No thread's: whoever takes the block next is not to be found by this one's successor at the same FS base. */
+	lp->fsbase = 1;
 	__atomic_store_n(&lp->attached, 0, __ATOMIC_RELEASE);
 	return 0;
 }

@@ -30,9 +30,11 @@
 
 #define PAGE_SHIFT 12
 #define PAGE_BYTES 4096ul
+#define RFLAGS_CF 0x1ul
 #define RFLAGS_TF 0x100ul
 #define RFLAGS_OF 0x800ul
 #define RFLAGS_NT 0x4000ul
+#define RFLAGS_RF 0x10000ul
 #define RFLAGS_ID 0x200000ul
 #define LAHF_FLAGS 0xd5ul /* SF ZF AF PF CF, as LAHF puts them into AH */
 
@@ -126,6 +128,7 @@ record_t *enclu_slow(registers_t *regs); /* called by enclu.S */
 /* enclu.S and the sites of ENCLU: addresses that a signal handler must know. */
 extern const char exit_stub_begin[], exit_stub_end[];
 extern const char exit_common[], exit_cleared_0[], exit_cleared_1[], exit_cleared_2[], exit_released[], exit_end[];
+extern const char enter_locked[], enter_commit[], enter_unlock[];
 extern const char enter_fast_begin[], enter_fast_end[], enter_slow_begin[], enter_slow_end[];
 extern const char enter_aep[], enter_fixup[], enter_interrupted[];
 extern const char signal_return[];

@@ -8,8 +8,8 @@
  *    never entered an enclave has no block: its signals go straight to the program's handler.
  *  - the frame holds neither FS nor GS base: the handler changes them with WRFSBASE and WRGSBASE, and they
  *    stay changed when it returns.
- *  - a signal can arrive anywhere in enclu.S. Before LogicalProcessor.record is set the thread is outside and
- *    nothing need be done. Between that and the jump into the enclave, the entry is completed in the frame;
+ *  - a signal can arrive anywhere in enclu.S. Before LogicalProcessor.record is set the thread is outside: it has
+ *    not entered, so a TCS that it has locked is free again, and it starts anew. Between that and the jump into the enclave, the entry is completed in the frame;
  *    on the way out, the exit is. So the rest of the handler sees a thread that is inside, or outside.
  *  - all signals are blocked while this handler runs, and the program's own mask is put in place before its
  *    handler is called.
@@ -36,6 +36,12 @@ static lp_t *lp_of_frame(const struct kernel_ucontext *uc)
 	return lp->attached ? lp : NULL;
 }
 
+/* The flags with those that the fast path keeps by LAHF and SETO. */
+static uint64_t arithmetic_flags(uint64_t flags, uint64_t pushed)
+{
+	return (flags & ~(LAHF_FLAGS | RFLAGS_OF)) | (pushed >> 8 & LAHF_FLAGS) | (pushed & 1 ? RFLAGS_OF : 0);
+}
+
 /*
  * The signal came between the commit of the fast path and its jump: do the rest in the frame. A single step
  * shows here first: TF is put aside until the exit, as EENTER does for an opt-out entry.
@@ -44,11 +50,9 @@ static void complete_fast_entry(lp_t *lp, registers_t *regs)
 {
 	record_t *record = (record_t *)lp->record;
 	const uint64_t *pushed = (const uint64_t *)(lp->enter_rsp - ENTER_RED_ZONE);
-	uint64_t lahf = pushed[-4];
 
 	record->host_rflags = regs->rflags & RFLAGS_TF;
-	regs->rflags = (regs->rflags & ~(RFLAGS_TF | LAHF_FLAGS | RFLAGS_OF)) | (lahf >> 8 & LAHF_FLAGS) |
-		       (lahf & 1 ? RFLAGS_OF : 0);
+	regs->rflags = arithmetic_flags(regs->rflags & ~RFLAGS_TF, pushed[-4]);
 	regs->rdx = pushed[-1];
 	regs->rsi = pushed[-2];
 	regs->rdi = pushed[-3];
@@ -73,11 +77,34 @@ static void complete_slow_entry(lp_t *lp, registers_t *regs, uint8_t *fpstate)
 }
 
 /*
+ * The fast path holds the TCS and has not committed. The program's handler need not come back (longjmp) and may enter
+ * itself: the thread is at its ENCLU again, and the TCS is free.
+ */
+static void undo_fast_entry(registers_t *regs)
+{
+	const record_t *record = (const record_t *)regs->rdi;
+	const uint64_t *pushed = (const uint64_t *)regs->rsp;
+
+	if (regs->rip == (uint64_t)enter_locked && regs->rflags & RFLAGS_CF)
+		return; /* somebody else's lock */
+	__atomic_store_n(&((struct sgx_tcs *)record->tcs_page)->state, 0, __ATOMIC_RELEASE);
+	if (regs->rip == (uint64_t)enter_commit)
+		regs->rcx -= AEP_BYTES;
+	regs->rflags = arithmetic_flags(regs->rflags, pushed[0]);
+	regs->rdi = pushed[1];
+	regs->rsi = pushed[2];
+	regs->rdx = pushed[3];
+	regs->rax = ENCLU_EENTER;
+	regs->rsp = (uint64_t)(pushed + 4) + ENTER_RED_ZONE;
+	regs->rip = regs->rcx;
+}
+
+/*
  * Roll a half-done entry or exit forward. Afterwards lp->record tells whether the thread is inside. True: the signal
  * was the transition's own and is dealt with: the exit stub's HLT, its look at the target, or the single step that TF
  * brings to an entry.
  */
-static bool settle(lp_t *lp, struct kernel_ucontext *uc)
+static bool settle(lp_t *lp, struct kernel_ucontext *uc, bool exception)
 {
 	const record_t *record;
 	registers_t *regs = &uc->registers;
@@ -96,8 +123,14 @@ static bool settle(lp_t *lp, struct kernel_ucontext *uc)
 		if (within(regs->rip, exit_common, exit_cleared_0)) {
 			regs->rax = ENCLU_EEXIT;
 			leave_enclave(lp, regs);
-			return uc->trap_number == VECTOR_PF; /* GS base 0 "found" an unused line of the exit table */
+			/* GS base 0 "found" an unused line of the exit table; or the HLT for TF. */
+			return uc->trap_number == VECTOR_PF || uc->trap_number == VECTOR_GP;
 		}
+		return false;
+	}
+	if (within(regs->rip, enter_locked, enter_fast_begin) || regs->rip == (uint64_t)enter_unlock) {
+		if (!exception) /* a single step must get on */
+			undo_fast_entry(regs);
 		return false;
 	}
 	if (!within(regs->rip, exit_cleared_0, exit_end))
@@ -207,6 +240,14 @@ static bool enclu_inside(lp_t *lp, registers_t *regs, uint32_t length, struct re
 	}
 }
 
+/* INT 3 and INT 4 in their long forms, which the host executes; other numbers are #GP. */
+static bool behind_int_n(const slot_t *slot, uint64_t rip)
+{
+	uint8_t number = code_at(slot, rip - 1);
+
+	return code_at(slot, rip - INT_N_BYTES) == 0xcd && (number == VECTOR_BP || number == VECTOR_OF);
+}
+
 /* Which exception the machine would have raised inside, from what the host raised. */
 static void classify(lp_t *lp, int signal, struct kernel_ucontext *uc, struct refusal *why)
 {
@@ -218,6 +259,7 @@ static void classify(lp_t *lp, int signal, struct kernel_ucontext *uc, struct re
 	if (signal == SIGNAL_SYS) {
 		/* SYSCALL, caught by the dispatcher before it did anything but change RCX and R11. */
 		regs->rip -= SYSCALL_BYTES;
+		regs->rflags |= RFLAGS_RF;
 		refuse(why, CHECK_ILLEGAL_INSTRUCTION, VECTOR_UD, 0, 0, 0, 0);
 	} else if (regs->rip - slot->base >= slot->size) {
 		/* Hardware faults on the fetch itself, wherever the branch led. */
@@ -228,11 +270,16 @@ static void classify(lp_t *lp, int signal, struct kernel_ucontext *uc, struct re
 		refuse(why, CHECK_OUTSIDE_ELRANGE, VECTOR_PF, uc->error_code, uc->cr2, 0, 0);
 	} else if (uc->trap_number == VECTOR_GP && illegal_inside(regs)) {
 		refuse(why, CHECK_ILLEGAL_INSTRUCTION, VECTOR_UD, 0, 0, 0, 0);
+	} else if ((uc->trap_number == VECTOR_BP || uc->trap_number == VECTOR_OF) && behind_int_n(slot, regs->rip)) {
+		regs->rip -= INT_N_BYTES;
+		regs->rflags |= RFLAGS_RF;
+		refuse(why, CHECK_ILLEGAL_INSTRUCTION, VECTOR_UD, 0, 0, 0, 0);
 	} else if (uc->trap_number == VECTOR_BP) {
 		/* A fault inside an enclave, and #BP only for an opt-in entry (SDM, "INT3 Behavior Inside an Enclave"). */
 		bool opted_in = ((const struct sgx_tcs *)record->tcs_page)->flags & TCS_FLAG_DBGOPTIN;
 
 		regs->rip -= INT3_BYTES;
+		regs->rflags |= RFLAGS_RF;
 		refuse(why, opted_in ? CHECK_EXCEPTION : CHECK_ILLEGAL_INSTRUCTION, opted_in ? VECTOR_BP : VECTOR_UD,
 		       0, 0, 0, 0);
 	} else {
@@ -439,14 +486,30 @@ static void signal_outside(lp_t *lp, int signal, struct kernel_siginfo *info, st
 	chain(signal, info, uc, is_fault(signal, info));
 }
 
+/* EEXIT is done. With TF, a #DB is pending at its target (SDM, "EEXIT"). */
+static void left(struct kernel_siginfo *info, struct kernel_ucontext *uc)
+{
+	if (!(uc->registers.rflags & RFLAGS_TF))
+		return;
+	uc->trap_number = VECTOR_DB;
+	uc->error_code = 0;
+	info->signo = SIGNAL_TRAP;
+	info->code = TRAP_TRACE;
+	info->address = uc->registers.rip;
+	chain(SIGNAL_TRAP, info, uc, false);
+}
+
 static void handle(int signal, struct kernel_siginfo *info, struct kernel_ucontext *uc)
 {
 	registers_t *regs = &uc->registers;
 	lp_t *lp = lp_of_frame(uc);
 	struct refusal why;
 
-	if (lp && settle(lp, uc) && is_exception(signal, info))
+	if (lp && settle(lp, uc, is_exception(signal, info)) && is_exception(signal, info)) {
+		if (!lp->record)
+			left(info, uc);
 		return;
+	}
 	if (!lp || !lp->record) {
 		signal_outside(lp, signal, info, uc);
 		return;
@@ -462,8 +525,10 @@ static void handle(int signal, struct kernel_siginfo *info, struct kernel_uconte
 			enclu = enclu_at(uc, (const slot_t *)((const record_t *)lp->record)->slot);
 		if (!enclu)
 			classify(lp, signal, uc, &why);
-		else if (enclu_inside(lp, regs, enclu, &why))
+		else if (enclu_inside(lp, regs, enclu, &why)) {
+			left(info, uc);
 			return;
+		}
 		exception_inside(lp, signal, info, uc, &why);
 		return;
 	}

@@ -62,6 +62,7 @@ struct kernel_ucontext {
 #define ENCLU_BYTES 3
 #define SYSCALL_BYTES 2
 #define INT3_BYTES 1
+#define INT_N_BYTES 2
 #define MASK_BLOCK 0
 #define MASK_SET 2
 

@@ -61,7 +61,17 @@ class Probe:
         with tempfile.TemporaryDirectory() as folder:
             image = Path(folder) / "probe.so"
             sources = [str(_PROGRAMS / name) for name in ("probe.S", "catch.c")]
-            command = ["gcc", "-shared", "-fPIC", "-O2", "-Wall", "-Wextra", "-Wl,-Bsymbolic", "-o", str(image)]
+            command = [
+                "gcc",
+                "-shared",
+                "-fPIC",
+                "-O2",
+                "-Wall",
+                "-Wextra",
+                "-Wl,-Bsymbolic",
+                "-o",
+                str(image),
+            ]
             subprocess.run([*command, *sources], check=True)
             self._image = ctypes.CDLL(str(image))
         self.into = State(self._bytes("probe_in", 4096))
@@ -89,7 +99,9 @@ class Probe:
         for name, value in registers.items():
             setattr(self.into, name, value)
 
-    def raw(self, loaded: Loaded, leaf: int = Enclu.EENTER, *, aep: str = "probe_aep", thread: int = 0) -> Landed:
+    def raw(
+        self, loaded: Loaded, leaf: int = Enclu.EENTER, *, aep: str = "probe_aep", thread: int = 0
+    ) -> Landed:
         """By an ENCLU of the program's own."""
         process().attach()
         self.into.rax, self.into.rbx, self.into.rcx = leaf, loaded.enclave.tcs[thread], self.address(aep)
@@ -139,6 +151,13 @@ class Probe:
             for number in signals:
                 self._image.release_signal(number)
             process().rehook()
+
+    @property
+    def caught_at(self) -> list[int]:
+        """RIP of each call of the handler, in order."""
+        count = self.caught.count
+        words = (ctypes.c_uint64 * 4096).in_dll(self._image, "caught_rips")
+        return list(words[: min(count, 4096)])
 
     @property
     def caught(self) -> Caught:

@@ -13,6 +13,9 @@ struct caught {
 };
 
 struct caught caught;
+/* Where it was each time. */
+#define RIPS 4096
+uint64_t caught_rips[RIPS];
 /* Where to go on instead of RIP; 0: where it stopped. */
 uint64_t caught_skip_to;
 static struct sigaction before[65];
@@ -21,6 +24,7 @@ static void handler(int signo, siginfo_t *info, void *context)
 {
 	ucontext_t *uc = context;
 
+	caught_rips[caught.count % RIPS] = (uint64_t)uc->uc_mcontext.gregs[REG_RIP];
 	caught.count++;
 	caught.signo = (uint64_t)signo;
 	caught.code = (uint64_t)(int64_t)info->si_code;

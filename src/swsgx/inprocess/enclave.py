@@ -23,7 +23,7 @@ from swsgx.linux.device import EnclaveFile
 from swsgx.linux.mm import AddressSpace
 from swsgx.native.abi import EnclaveCall, EnclaveRun, LogicalProcessor, Registers
 from swsgx.native.images import address_of
-from swsgx.native.shm import SharedRegion
+from swsgx.native.shm import PrivateRegion
 from swsgx.trace import Recorder
 
 __all__ = ["RESUME", "Enclave", "Exit", "OnExit", "PreparedCall", "Reentry", "reenter"]
@@ -33,6 +33,8 @@ _INTERRUPTED = -4
 #: Bytes of untrusted stack for one activation; an enclave may use it.
 _STACK = 1 << 18
 _PASSED = ("rdi", "rsi", "rdx", "r8", "r9", "r10", "r11", "r12", "r13", "r14", "r15")
+#: What the vDSO function passes on by the C calling convention.
+_ARGUMENTS = ("rdi", "rsi", "rdx", "r8", "r9")
 _MASK = (1 << 64) - 1
 
 
@@ -109,18 +111,18 @@ class _Call:
     """One EnclaveCall with its views."""
 
     def __init__(self) -> None:
-        self._region = SharedRegion("swsgx-call", EnclaveCall.size_of)
+        self._region = PrivateRegion(EnclaveCall.size_of)
         self.call = EnclaveCall(self._region.view)
         self.run = EnclaveRun(self.call.buffer[: EnclaveRun.size_of])
         at = EnclaveCall.registers.offset
         self.registers = Registers(self.call.buffer[at : at + Registers.size_of])
         self.address = address_of(self.call.buffer)
-        self._spare: SharedRegion | None = None
+        self._spare: PrivateRegion | None = None
 
     def spare_stack(self) -> int:
         """Top of a stack that belongs to no TCS."""
         if self._spare is None:
-            self._spare = SharedRegion("swsgx-stack", _STACK)
+            self._spare = PrivateRegion(_STACK)
         return address_of(self._spare.view) + _STACK
 
 
@@ -144,9 +146,9 @@ class _Activations:
     def __init__(self, contents: memoryview) -> None:
         # Whatever the address of the "TCS" is: the machine has the last word on it.
         self._cssa = contents[Tcs.cssa.offset : Tcs.cssa.end]
-        self._stacks: dict[int, SharedRegion] = {}
+        self._stacks: dict[int, PrivateRegion] = {}
         # A handler of a signal may enter again, one level up, while its thread is between two steps of a call.
-        self.lock = threading.RLock()
+        self._lock = threading.RLock()
 
     def close(self) -> None:
         """Give the stacks back."""
@@ -154,22 +156,36 @@ class _Activations:
         for stack in self._stacks.values():
             stack.close()
 
-    def stack(self, leaf: Enclu) -> int:
+    @contextlib.contextmanager
+    def taken(self, call: _Call, leaf: Enclu) -> Iterator[None]:
+        """While open, ``call`` has the stack that the next activation needs, and no other thread's call has it."""
+        mine = False
+        try:
+            mine = self._lock.acquire(blocking=False)
+            # Where another thread is inside, the machine will refuse; its stack must not be touched for that.
+            call.call.stack = self._stack(leaf) if mine else call.spare_stack()
+            yield
+        finally:
+            if mine:
+                self._lock.release()
+
+    def _stack(self, leaf: Enclu) -> int:
         """Top of the stack for the next call."""
         cssa = int.from_bytes(self._cssa, "little")
         level = cssa - (leaf == Enclu.ERESUME and cssa > 0)
         region = self._stacks.get(level)
         if region is None:
-            region = self._stacks[level] = SharedRegion("swsgx-stack", _STACK)
+            region = self._stacks[level] = PrivateRegion(_STACK)
         return address_of(region.view) + _STACK
 
 
 class PreparedCall:
     """A call that can be repeated; made by :meth:`Enclave.prepared`."""
 
-    def __init__(self, process: Process, call: _Call) -> None:
+    def __init__(self, process: Process, call: _Call, activations: _Activations) -> None:
         self._process = process
         self._call = call
+        self._activations = activations
 
     def repeat(self, count: int, *, raw: bool = False) -> None:
         """Enter ``count`` times, through the vDSO function. The enclave must keep to the C calling convention.
@@ -179,14 +195,20 @@ class PreparedCall:
             raw: through an ENCLU instruction instead, as hand-written stubs do; exceptions are then signals.
 
         Raises:
-            RuntimeError: a call ended in an exception or was interrupted.
+            RuntimeError: a call ended in an exception or was interrupted; it can be resumed.
         """
+        lp = self._process.attach()
         self._call.call.count = count
         if raw:
             self._process.monitor.raw_round_trips(self._call.address)
             return
-        if self._process.monitor.round_trips(self._call.address) or self._call.run.function != Enclu.EEXIT:
-            raise RuntimeError(f"the enclave did not exit: {reason_of(self._process.attach())}")
+        self._call.run.function = Enclu.EEXIT
+        with self._activations.taken(self._call, Enclu.EENTER):
+            failed = self._process.monitor.round_trips(self._call.address)
+        if failed == _INTERRUPTED:
+            raise RuntimeError("a signal interrupted the call; resume() goes on with it")
+        if failed or self._call.run.function != Enclu.EEXIT:
+            raise RuntimeError(f"the enclave did not exit: {reason_of(lp)}")
 
 
 class Enclave:
@@ -224,6 +246,7 @@ class Enclave:
     @property
     def mrenclave(self) -> bytes:
         """The measurement that EINIT stored, 32 bytes."""
+        self._must_be_open()
         secs = self.file.encl.secs
         if secs is None:
             raise InternalError("enclave: a created enclave has a SECS")
@@ -232,6 +255,7 @@ class Enclave:
     @property
     def counters(self) -> dict[str, int]:
         """``eenter_slow``: entries that ran all checks (the others reuse their result); ``aex``: asynchronous exits."""
+        self._must_be_open()
         return self._engine.counters(self.file.encl)
 
     def enter(self, tcs: int = 0, **registers: Any) -> Exit:
@@ -247,6 +271,10 @@ class Enclave:
 
         Returns:
             The registers at the exit, and the exception if there was one; ``.check()`` raises it.
+
+        Raises:
+            TypeError: another register, or a value that is neither.
+            ValueError: the enclave is closed; a buffer with gaps.
         """
         return self._run(Enclu.EENTER, tcs, registers)
 
@@ -266,32 +294,34 @@ class Enclave:
 
     @contextlib.contextmanager
     def prepared(self, tcs: int = 0, **registers: int) -> Iterator[PreparedCall]:
-        """A call whose registers are set once and that is then made many times, without Python in between."""
+        """A call that is then made many times, without Python in between; of registers only RDI, RSI, RDX, R8, R9."""
+        self._must_be_open()
+        if unknown := set(registers) - set(_ARGUMENTS):
+            raise TypeError(f"prepared() passes {', '.join(_ARGUMENTS)}; not {', '.join(sorted(unknown))}")
         self._process.attach()
         call = _Call()
         call.run.tcs = self.tcs[tcs]
         call.call.function = Enclu.EENTER
         for name, value in registers.items():
             setattr(call.registers, name, value & _MASK)
-        yield PreparedCall(self._process, call)
+        yield PreparedCall(self._process, call, self._activations_of(self.tcs[tcs]))
 
     def resume(self, tcs: int = 0) -> Exit:
         """ERESUME: continue where the last exception or interruption on this TCS stopped it."""
         return self._run(Enclu.ERESUME, tcs, {})
 
+    def _must_be_open(self) -> None:
+        if not self._open:
+            raise ValueError("the enclave is closed")
+
     def _run(self, leaf: Enclu, tcs: int, registers: dict[str, Any]) -> Exit:
+        self._must_be_open()
         lp = self._process.attach()
         call = _calls.free.pop() if _calls.free else _Call()
-        activations = self._activations_of(self.tcs[tcs])
-        mine = False
         try:
-            mine = activations.lock.acquire(blocking=False)
-            # Where another thread is inside, the machine will refuse; its stack must not be touched for that.
-            call.call.stack = activations.stack(leaf) if mine else call.spare_stack()
-            return self._enter(lp, call, leaf, self.tcs[tcs], registers)
+            with self._activations_of(self.tcs[tcs]).taken(call, leaf):
+                return self._enter(lp, call, leaf, self.tcs[tcs], registers)
         finally:
-            if mine:
-                activations.lock.release()
             _calls.free.append(call)
 
     def _activations_of(self, tcs: int) -> _Activations:
@@ -308,6 +338,8 @@ class Enclave:
         regs, run = call.registers, call.run
         for name in _PASSED:
             value = registers.pop(name, 0)
+            if isinstance(value, np.integer):
+                value = int(value)  # numpy's numbers have a buffer, too
             if not isinstance(value, int):
                 view = np.frombuffer(value, np.uint8)
                 kept.append(view)

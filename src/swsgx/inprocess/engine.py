@@ -30,7 +30,7 @@ from swsgx.linux.encl import Encl, EnclaveMapping
 from swsgx.linux.engine import MappedRun
 from swsgx.native.abi import EXIT_TABLE_SIZE, FRAME_MAP_OFFSET, EnclaveSlot, SlotFlags, ThreadRecord
 from swsgx.native.images import address_of
-from swsgx.native.shm import SharedRegion
+from swsgx.native.shm import PrivateRegion
 
 __all__ = ["NativeEngine"]
 
@@ -52,8 +52,8 @@ class _Attached:
 
     def __init__(self, slot: EnclaveSlot) -> None:
         self.slot = slot
-        self.table = SharedRegion("swsgx-exits", EXIT_TABLE_SIZE)
-        self.threads = SharedRegion("swsgx-threads", _THREADS * ThreadRecord.size_of)
+        self.table = PrivateRegion(EXIT_TABLE_SIZE)
+        self.threads = PrivateRegion(_THREADS * ThreadRecord.size_of)
         self.runs = VisibleRuns(slot)
 
     def close(self) -> None:
@@ -177,9 +177,13 @@ class NativeEngine:
         finally:
             self._process.monitor.unpin(address_of(attached.slot.buffer))
 
+    def slot(self, encl: Encl) -> EnclaveSlot:
+        """An attached enclave's place in the monitor's table."""
+        return self._attached[id(encl)].slot
+
     def counters(self, encl: Encl) -> dict[str, int]:
         """Entries by the slow path and asynchronous exits of an enclave, in this process."""
-        slot = self._attached[id(encl)].slot
+        slot = self.slot(encl)
         return {"eenter_slow": slot.eenter_count, "aex": slot.aex_count}
 
     def _place_stub(self, base: int, size: int, table: int) -> int:

@@ -21,9 +21,11 @@ from swsgx.linux.task import Task
 from swsgx.linux.uapi import (
     PAGE_MEASURE,
     SGX_IOC_ENCLAVE_ADD_PAGES,
+    SGX_IOC_ENCLAVE_ADD_PAGES_V23,
     SGX_IOC_ENCLAVE_CREATE,
     SGX_IOC_ENCLAVE_INIT,
     EnclaveAddPages,
+    EnclaveAddPagesV23,
     EnclaveCreate,
     EnclaveInit,
     ioctl_name,
@@ -120,6 +122,12 @@ class Loader:
                 done += self._add(run.offset + done, length, source, secinfo, run_flags)
 
     def _add(self, offset: int, length: int, source: int, secinfo: int, flags: int) -> int:
+        if not self._file.encl.profile.count_ioctl:
+            older = EnclaveAddPagesV23.of(
+                src=source, offset=offset, length=length, secinfo=secinfo, flags=flags
+            )
+            self._ioctl(SGX_IOC_ENCLAVE_ADD_PAGES_V23, older)
+            return length - older.length
         argument = EnclaveAddPages.of(src=source, offset=offset, length=length, secinfo=secinfo, flags=flags)
         self._ioctl(SGX_IOC_ENCLAVE_ADD_PAGES, argument)
         # 0 need not mean that all is done: a signal leaves a short count (uapi asm/sgx.h).

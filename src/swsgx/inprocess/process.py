@@ -31,13 +31,12 @@ from swsgx.native.abi import (
     MonitorConfig,
 )
 from swsgx.native.images import Monitor, address_of
-from swsgx.native.shm import SharedRegion
+from swsgx.native.shm import PrivateRegion
 
 __all__ = ["Process", "process"]
 
 #: Exceptions: always the monitor's.
 _EXCEPTIONS = {signal.SIGILL, signal.SIGTRAP, signal.SIGBUS, signal.SIGFPE, signal.SIGSEGV, signal.SIGSYS}
-_NEVER = {signal.SIGKILL, signal.SIGSTOP}
 #: CPUID leaf that enumerates XSAVE components.
 _XSTATE_LEAF = 0x0D
 
@@ -55,9 +54,9 @@ class Process:
         self.monitor = Monitor()
         self.xcr0 = self.monitor.xcr0()
         self.components: dict[int, tuple[int, int]] = {}
-        self._slots = SharedRegion("swsgx-slots", SLOT_COUNT * EnclaveSlot.size_of)
+        self._slots = PrivateRegion(SLOT_COUNT * EnclaveSlot.size_of)
         self._free_slots = list(range(SLOT_COUNT - 1, -1, -1))
-        self._xstate = SharedRegion("swsgx-xstate", 8 * XSTATE_COMPONENTS)
+        self._xstate = PrivateRegion(8 * XSTATE_COMPONENTS)
         for bit in range(2, 63):
             if self.xcr0 >> bit & 1:
                 size, offset, _, _ = self.monitor.cpuid(_XSTATE_LEAF, bit)
@@ -147,12 +146,11 @@ class Process:
 
     def rehook(self) -> None:
         """Put the monitor in front of every handler that the process has now."""
-        handled = {
-            number
-            for number in signal.valid_signals() - _NEVER
-            if callable(signal.getsignal(number)) or signal.getsignal(number) is None
-        }
-        self.monitor.hook({int(number) for number in handled | _EXCEPTIONS})
+        # Python's own table does not know what C code has installed, faulthandler's among it; the kernel does.
+        with open("/proc/self/status") as status:
+            caught = next(int(line.split()[1], 16) for line in status if line.startswith("SigCgt"))
+        handled = {number for number in range(1, 65) if caught >> (number - 1) & 1}
+        self.monitor.hook(handled | {int(number) for number in _EXCEPTIONS})
 
     def _wrap(self, module: Any, name: str) -> None:
         original = getattr(module, name)
@@ -184,7 +182,9 @@ class _Attached:
         self.lp.interrupt = 1
 
     def __del__(self) -> None:
-        self._monitor.detach()
+        # A fork's child takes over the place of the thread that forked.
+        if self.pid == os.getpid():
+            self._monitor.detach()
 
 
 _the_process: Process | None = None

@@ -127,7 +127,10 @@ class Sgx:
 
         Raises:
             DriverError: a step was refused.
+            ValueError: the machine is closed.
         """
+        if not self._open:
+            raise ValueError("the machine is closed")
         file = self.driver.open()
         if not isinstance(file, EnclaveFile):
             raise DriverError("open", file if isinstance(file, Outcome) else Outcome(-1))

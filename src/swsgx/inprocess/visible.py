@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from swsgx.native.abi import EnclaveSlot, VisibleRun
 from swsgx.native.images import address_of
-from swsgx.native.shm import SharedRegion
+from swsgx.native.shm import PrivateRegion
 
 __all__ = ["VisibleRuns"]
 
@@ -23,7 +23,7 @@ class VisibleRuns:
 
     def __init__(self, slot: EnclaveSlot) -> None:
         self._slot = slot
-        self._region = SharedRegion("swsgx-runs", _CAPACITY * VisibleRun.size_of)
+        self._region = PrivateRegion(_CAPACITY * VisibleRun.size_of)
         self._runs: list[tuple[int, int, int]] = []
         slot.runs = address_of(self._region.view)
 

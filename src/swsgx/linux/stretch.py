@@ -302,32 +302,47 @@ def _eadd(
         if denied:
             refused = Outcome(-errno.EACCES, denied[0])
         elif not added:
-            refused = refuse_add(
-                encl,
-                errno.EFAULT,
-                "the source page is readable",
-                "readable memory",
-                start,
-                function="__sgx_encl_add_page",
-            )
+            refused = _unreadable(encl, start)
     except Fault as fault:
         added = state.children - before
-        extending = fault.reason.operation == "EEXTEND"
-        if extending:
+        if fault.reason.operation == "EEXTEND":
             # The page is in the EPC and in MRENCLAVE already; only the former can be undone.
             added -= 1
             spoilt = 1
             encl.dead = rules.eextend_fault_kills
-        refused = refuse_add(
-            encl,
-            rules.eextend_fault if extending else rules.eadd_fault,
-            f"{fault.reason.operation} does not fault",
-            "success",
-            fault.mnemonic,
-            function="__sgx_encl_extend" if extending else "__sgx_encl_add_page",
-            cause=fault.reason,
-        )
+        refused = _faulted(request, fault, start + added * PAGE_SIZE)
     if spoilt:
         encl.driver.free_page(int(frames[added]))
     cpu.epc.unread(frames[added + spoilt :])
     return added, refused
+
+
+def _unreadable(encl: Encl, address: int) -> Outcome:
+    return refuse_add(
+        encl,
+        errno.EFAULT,
+        "the source page is readable",
+        "readable memory",
+        address,
+        function="__sgx_encl_add_page",
+    )
+
+
+def _faulted(request: AddRequest, fault: Fault, address: int) -> Outcome:
+    """EADD or EEXTEND of the page at ``address`` faulted; Linux would have pinned the page before."""
+    encl, rules = request.encl, request.encl.profile.add_pages
+    extending = fault.reason.operation == "EEXTEND"
+    if not extending:
+        try:
+            request.task.memory.read(TargetAddr(address), PAGE_SIZE)
+        except BadAddress:
+            return _unreadable(encl, address)
+    return refuse_add(
+        encl,
+        rules.eextend_fault if extending else rules.eadd_fault,
+        f"{fault.reason.operation} does not fault",
+        "success",
+        fault.mnemonic,
+        function="__sgx_encl_extend" if extending else "__sgx_encl_add_page",
+        cause=fault.reason,
+    )

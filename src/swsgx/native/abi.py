@@ -27,6 +27,7 @@ __all__ = [
     "LP_STACK_OFFSET",
     "LP_XSTATE_OFFSET",
     "SLOT_COUNT",
+    "STEPPED_PAGES",
     "XSTATE_COMPONENTS",
     "Check",
     "EnclaveCall",
@@ -65,6 +66,8 @@ LP_GUARD_OFFSET = 0x4000
 EXIT_KEYS = 256
 #: Bytes of the exit table: EXIT_KEYS keys, then EXIT_KEYS pointers to ThreadRecord.
 EXIT_TABLE_SIZE = 4096
+#: Pages that one instruction can store to: a scatter of 16 elements, each across two pages.
+STEPPED_PAGES = 32
 #: XSAVE components that a machine can have.
 XSTATE_COMPONENTS = 64
 
@@ -298,8 +301,9 @@ class LogicalProcessor(Layout, size=4096, align=4096, source=SWSGX):
     selector = u8(144, "Syscall User Dispatch: 0 allow, 1 block; 1 while inside")
     dispatching = u8(145, "1: Syscall User Dispatch is on for this thread")
     reserved_146 = zero(146, 6)
-    stepping = u64(152, "page of the guard that a host store is being dropped on; 0: none")
-    reserved_160 = zero(160, 3936)
+    stepping = u64(152, "how many pages of guards a host store is being dropped on")
+    stepped = octets(160, 8 * STEPPED_PAGES, "their addresses, u64 each")
+    reserved_416 = zero(416, 3680)
 
 
 class MonitorConfig(Layout, size=192, align=8, source=SWSGX):

@@ -1,7 +1,8 @@
 """Memory that two languages, and later several processes, look at together.
 
 A :class:`SharedRegion` is a memfd and one mapping of it. Python sees the mapping as a memoryview (numpy can
-be laid over it), C gets the file descriptor and maps it where it likes. Sparse: untouched pages cost nothing.
+be laid over it), C gets the file descriptor and maps it where it likes. A :class:`PrivateRegion` is of one process: a
+fork's child has its own copy. Both are sparse: untouched pages cost nothing.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import mmap
 import os
 from typing import Self
 
-__all__ = ["SharedRegion"]
+__all__ = ["PrivateRegion", "SharedRegion"]
 
 
 class SharedRegion:
@@ -61,3 +62,28 @@ class SharedRegion:
 
     def __exit__(self, *exc: object) -> None:
         self.close()
+
+
+class PrivateRegion:
+    """``size`` zeroed bytes of this process alone. They go when nobody looks at them any more.
+
+    Args:
+        size: bytes; rounded up to whole pages.
+
+    Raises:
+        OSError: no memory.
+    """
+
+    def __init__(self, size: int) -> None:
+        self.size = -(-size // mmap.PAGESIZE) * mmap.PAGESIZE
+        self._map = mmap.mmap(-1, self.size, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+        self.view = memoryview(self._map)
+
+    def close(self) -> None:
+        """Unmap. Arrays laid over :attr:`view` must be gone before; else the mapping stays until they are."""
+        try:
+            self.view.release()
+            self._map.close()
+        except BufferError:
+            # Somebody still holds an array over it: the mapping goes when the last array does.
+            pass
