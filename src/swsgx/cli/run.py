@@ -1,0 +1,33 @@
+"""``swsgx run``: an unmodified program, and all that it starts, under supervision."""
+
+from __future__ import annotations
+
+import click
+
+from swsgx.cli.errors import Refused
+
+__all__ = ["command"]
+
+
+@click.command(
+    "run",
+    short_help="Run an unmodified program under supervision.",
+    context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False},
+)
+@click.argument("program")
+@click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
+@click.pass_context
+def command(ctx: click.Context, program: str, arguments: tuple[str, ...]) -> None:
+    """Run PROGRAM with its ARGUMENTS; whatever it starts is supervised too.
+
+    The exit status is the program's, and a signal that ends it ends swsgx. 127: not found; 126: cannot be run;
+    125: the supervisor died. Programs do not get an SGX device yet.
+    """
+    from swsgx.native.images import ImageMissing
+    from swsgx.supervisor.run import run_program
+
+    try:
+        status = run_program([program, *arguments])
+    except ImageMissing as error:
+        raise Refused(str(error)) from error
+    ctx.exit(status)

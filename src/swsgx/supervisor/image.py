@@ -1,0 +1,64 @@
+"""The freestanding image as the bytes that are put into a target, at one address in all of them.
+
+One address, because the filter knows the monitor's own system calls by it, and a filter outlives exec. It is below
+the first TiB, where neither stack, mmap area nor PIE programs go; outside the shadows of the address and thread
+sanitizers; and above what a static program and its heap use (they would need 1.7 GB).
+"""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import dataclass
+
+from swsgx.isa.address import PAGE_SIZE, TargetAddr
+from swsgx.native.images import IMAGES, ImageMissing
+
+__all__ = ["IMAGE_BASE", "Image", "load_image"]
+
+#: Where the image lies in every target.
+IMAGE_BASE = TargetAddr(0x6F000000)
+
+_EHDR = struct.Struct("<16sHHIQQQIHHHHHH")
+_PHDR = struct.Struct("<IIQQQQQQ")
+_PT_LOAD = 1
+_PF_W = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Image:
+    """The image, laid out in memory.
+
+    Attributes:
+        size: bytes it takes in a target, whole pages.
+        writable: offset of the first writable byte, page aligned; from there to the end it is data.
+        parts: (offset, contents) of what is not zero.
+    """
+
+    size: int
+    writable: int
+    parts: tuple[tuple[int, bytes], ...]
+
+
+def load_image() -> Image:
+    """Read the image from the package.
+
+    Raises:
+        ImageMissing: it was not built.
+    """
+    path = IMAGES / "swsgx-monitor.so"
+    try:
+        file = path.read_bytes()
+    except FileNotFoundError:
+        raise ImageMissing(
+            f"{path.name} is not built: run `make -C native` (needs gcc and make), or install a wheel"
+        ) from None
+    header = _EHDR.unpack_from(file)
+    headers = [_PHDR.unpack_from(file, header[5] + i * header[9]) for i in range(header[10])]
+    loads = [(p[1], p[2], p[3], p[5], p[6]) for p in headers if p[0] == _PT_LOAD]
+    size = max(address + memory for _, _, address, _, memory in loads)
+    writable = min(address for flags, _, address, _, _ in loads if flags & _PF_W)
+    return Image(
+        size=-(-size // PAGE_SIZE) * PAGE_SIZE,
+        writable=writable // PAGE_SIZE * PAGE_SIZE,
+        parts=tuple((address, file[at : at + length]) for _, at, address, length, _ in loads),
+    )
