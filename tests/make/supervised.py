@@ -13,7 +13,7 @@ __all__ = ["SWSGX_RUN", "compiled", "run"]
 
 _SOURCE = Path(__file__).resolve().parents[2] / "src"
 #: What stands before a program and its arguments.
-SWSGX_RUN = [sys.executable, "-c", "from swsgx.cli.main import main; main()", "run", "--"]
+SWSGX_RUN = [sys.executable, "-c", "from swsgx.cli.entry import main; main()", "run", "--"]
 
 
 def environment() -> dict[str, str]:

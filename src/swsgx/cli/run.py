@@ -23,11 +23,11 @@ def command(ctx: click.Context, program: str, arguments: tuple[str, ...]) -> Non
     The exit status is the program's, and a signal that ends it ends swsgx. 127: not found; 126: cannot be run;
     125: the supervisor died. Programs do not get an SGX device yet.
     """
-    from swsgx.native.images import ImageMissing
     from swsgx.supervisor.run import run_program
 
     try:
         status = run_program([program, *arguments])
-    except ImageMissing as error:
-        raise Refused(str(error)) from error
+    except FileNotFoundError as error:
+        text = "is not built: run `make -C native` (needs gcc and make), or install a wheel"
+        raise Refused(f"{error.filename} {text}") from error
     ctx.exit(status)

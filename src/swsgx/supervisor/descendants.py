@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
-from pathlib import Path
 
 __all__ = ["kill_descendants"]
 
@@ -13,18 +12,19 @@ __all__ = ["kill_descendants"]
 def _children() -> list[int]:
     me = os.getpid()
     try:
-        return [int(pid) for pid in Path(f"/proc/self/task/{me}/children").read_text().split()]
+        with open(f"/proc/self/task/{me}/children", encoding="ascii") as children:
+            return [int(pid) for pid in children.read().split()]
     except OSError:
         pass  # a kernel without CONFIG_PROC_CHILDREN
     found = []
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdigit():
-            try:
-                fields = (entry / "stat").read_text(errors="replace").rpartition(")")[2].split()
-            except OSError:
-                continue
-            if int(fields[1]) == me:
-                found.append(int(entry.name))
+    for name in filter(str.isdigit, os.listdir("/proc")):
+        try:
+            with open(f"/proc/{name}/stat", encoding="ascii", errors="replace") as stat:
+                fields = stat.read().rpartition(")")[2].split()
+        except OSError:
+            continue
+        if int(fields[1]) == me:
+            found.append(int(name))
     return found
 
 

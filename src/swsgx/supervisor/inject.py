@@ -20,7 +20,6 @@ from __future__ import annotations
 
 import os
 import struct
-from dataclasses import dataclass
 
 from swsgx.supervisor.image import IMAGE_BASE, Image
 from swsgx.supervisor.kernel import Ptrace, ptrace, ptrace_buffer
@@ -73,7 +72,6 @@ class Registers(dict[str, int]):
         ptrace_buffer(Ptrace.SETREGS, tid, 0, bytearray(_REGISTERS.pack(*(self[name] for name in _NAMES))))
 
 
-@dataclass(slots=True)
 class Injection:
     """An injection under way. Every method raises ``ProcessLookupError`` when the task has died.
 
@@ -82,12 +80,13 @@ class Injection:
         stopped_by: a SIGSTOP that came meanwhile and must be sent again; 0 for none.
     """
 
-    tid: int
-    stopped_by: int
-    _registers: Registers
-    _memory: int
-    _entry: bytes
-    _mask: bytearray
+    def __init__(self, tid: int, registers: Registers, memory: int, entry: bytes, mask: bytearray) -> None:
+        self.tid = tid
+        self.stopped_by = 0
+        self._registers = registers
+        self._memory = memory
+        self._entry = entry
+        self._mask = mask
 
     @classmethod
     def begin(cls, tid: int, image: Image) -> Injection | None:
@@ -122,7 +121,7 @@ class Injection:
         except OSError:
             os.close(memory)
             raise
-        return cls(tid, 0, registers, memory, entry, mask)
+        return cls(tid, registers, memory, entry, mask)
 
     def finish(self, image: Image) -> bool:
         """At the stop behind the mapping: fill it, and put the task back to its entry point.

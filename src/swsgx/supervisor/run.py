@@ -70,7 +70,7 @@ def run_program(words: Sequence[str]) -> int:
         ended the program, the same signal ends this process, so that the caller sees the truth.
 
     Raises:
-        ImageMissing: the C images are not built.
+        FileNotFoundError: the C images are not built.
     """
     image = load_image()
     mask = signal.pthread_sigmask(

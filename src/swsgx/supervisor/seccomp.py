@@ -20,7 +20,7 @@ import contextlib
 import errno
 import fcntl
 import struct
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from swsgx.supervisor.kernel import seccomp_filter
 
@@ -99,8 +99,7 @@ def install() -> int | None:
     return None
 
 
-@dataclass(frozen=True, slots=True)
-class Notification:
+class Notification(NamedTuple):
     """A task that waits at the system call which the filter announces.
 
     Attributes:
