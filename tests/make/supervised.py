@@ -9,11 +9,16 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-__all__ = ["SWSGX_RUN", "compiled", "run"]
+__all__ = ["compiled", "environment", "options", "run", "swsgx_run"]
 
 _SOURCE = Path(__file__).resolve().parents[2] / "src"
-#: What stands before a program and its arguments.
-SWSGX_RUN = [sys.executable, "-c", "from swsgx.cli.entry import main; main()", "run", "--"]
+#: Options that each ``swsgx run`` gets; the tests' fixture chooses.
+options: list[str] = []
+
+
+def swsgx_run() -> list[str]:
+    """What stands before a program and its arguments."""
+    return [sys.executable, "-c", "from swsgx.cli.entry import main; main()", "run", *options, "--"]
 
 
 def environment() -> dict[str, str]:
@@ -21,11 +26,11 @@ def environment() -> dict[str, str]:
     return {**os.environ, "PYTHONPATH": str(_SOURCE), "SWSGX_TRACEBACK": "1"}
 
 
-def run(words: Sequence[str | Path], under: bool = True, **options: Any) -> subprocess.CompletedProcess[str]:
+def run(words: Sequence[str | Path], under: bool = True, **how: Any) -> subprocess.CompletedProcess[str]:
     """Run a program to its end, ``under`` supervision or without."""
-    command = [*(SWSGX_RUN if under else []), *map(str, words)]
+    command = [*(swsgx_run() if under else []), *map(str, words)]
     return subprocess.run(
-        command, **{"env": environment(), "capture_output": True, "text": True, "timeout": 60, **options}
+        command, **{"env": environment(), "capture_output": True, "text": True, "timeout": 60, **how}
     )
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from tests.make.supervised import compiled, run
+from tests.make.supervised import compiled, run, swsgx_run
 
 INJECTED = "/proc/self/maps | grep -c ^6f000000-"
 
@@ -217,14 +217,25 @@ def test_arguments_environment_auxv_and_exe_are_unchanged(tmp_path: Path) -> Non
     same([compiled(AUXV, tmp_path), "a", "", "b c"], env=env)
 
 
-def test_limits_mask_and_descriptors_are_unchanged() -> None:
+def test_limits_mask_and_descriptors_are_unchanged(way: list[str]) -> None:
+    """SIGSYS has a handler where path calls are trapped, and /proc says so."""
+    fields = "Blk|Ign" if way else "Blk|Ign|Cgt"
     same(
         [
             "sh",
             "-c",
-            "ulimit -a; grep -E '^Sig(Blk|Ign|Cgt)' /proc/self/status; cd /proc/self/fd; echo *; umask; pwd",
+            f"ulimit -a; grep -E '^Sig({fields})' /proc/self/status; cd /proc/self/fd; echo *; umask; pwd",
         ]
     )
+
+
+def test_program_that_is_found_late_in_path_is_injected() -> None:
+    program = (
+        "import os\nos.execvpe('grep', ['grep', '-c', '^6f000000-', '/proc/self/maps'],"
+        " {'PATH': '/nonexistent/a:' * 50 + '/usr/bin:/bin'})"
+    )
+    for _ in range(5):
+        assert run([sys.executable, "-c", program]).stdout == "1\n"
 
 
 def test_many_processes_at_once() -> None:
@@ -234,9 +245,7 @@ def test_many_processes_at_once() -> None:
 
 
 def test_run_inside_a_run_is_served_by_the_outer_one() -> None:
-    from tests.make.supervised import SWSGX_RUN
-
-    assert run([*SWSGX_RUN, "sh", "-c", f"cat {INJECTED}; exit 5"]).stdout == "1\n"
+    assert run([*swsgx_run(), "sh", "-c", f"cat {INJECTED}; exit 5"]).stdout == "1\n"
 
 
 @pytest.mark.slow

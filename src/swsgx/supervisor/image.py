@@ -34,11 +34,13 @@ class Image(NamedTuple):
     Attributes:
         size: bytes it takes in a target, whole pages.
         writable: offset of the first writable byte, page aligned; from there to the end it is data.
+        start: offset of the code that runs before the program's own (``native/supervised/start.S``).
         parts: (offset, contents) of what is not zero.
     """
 
     size: int
     writable: int
+    start: int
     parts: tuple[tuple[int, bytes], ...]
 
 
@@ -58,5 +60,6 @@ def load_image() -> Image:
     return Image(
         size=-(-size // _PAGE_SIZE) * _PAGE_SIZE,
         writable=writable // _PAGE_SIZE * _PAGE_SIZE,
+        start=header[4],
         parts=tuple((address, file[at : at + length]) for _, at, address, length, _ in loads),
     )

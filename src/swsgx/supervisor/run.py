@@ -28,9 +28,9 @@ import sys
 from collections.abc import Sequence
 
 from swsgx.supervisor.descendants import kill_descendants
-from swsgx.supervisor.image import Image, load_image
+from swsgx.supervisor.image import IMAGE_BASE, Image, load_image
 from swsgx.supervisor.kernel import die_with_parent, subreaper
-from swsgx.supervisor.seccomp import Listener, install
+from swsgx.supervisor.seccomp import Listener, install, program
 from swsgx.supervisor.supervisor import Supervisor
 
 __all__ = ["CANNOT_RUN", "NOT_FOUND", "SUPERVISOR_DIED", "run_program"]
@@ -59,11 +59,12 @@ _SI_KERNEL = 0x80
 _Mask = set[int | signal.Signals]
 
 
-def run_program(words: Sequence[str]) -> int:
+def run_program(words: Sequence[str], trap: bool = False) -> int:
     """Run a program under supervision, and wait for it.
 
     Args:
         words: the program, looked up in PATH if it has no slash, and its arguments.
+        trap: look at path calls in the process. Programs that are traced when they exec cannot be started then.
 
     Returns:
         Its exit status; ``NOT_FOUND`` or ``CANNOT_RUN`` if it could not be started; ``SUPERVISOR_DIED``. If a signal
@@ -86,7 +87,7 @@ def run_program(words: Sequence[str]) -> int:
             os.close(ours.detach())
             die_with_parent(_GONE)
             if os.getppid() == front:
-                _supervise(words, image, mask, theirs, front)
+                _supervise(words, trap, image, mask, theirs, front)
                 status = 0
         except BaseException as error:
             if os.environ.get("SWSGX_TRACEBACK"):
@@ -150,14 +151,17 @@ def _die_of(number: int, mask: _Mask) -> int:
     return 128 + number
 
 
-def _supervise(words: Sequence[str], image: Image, mask: _Mask, channel: _socket.socket, front: int) -> None:
+def _supervise(
+    words: Sequence[str], trap: bool, image: Image, mask: _Mask, channel: _socket.socket, front: int
+) -> None:
     """The supervisor process, from its fork to the end of the tree."""
     subreaper()
     near, far = _socket.socketpair(_socket.AF_UNIX, _socket.SOCK_SEQPACKET)
     target = os.fork()
     if target == 0:
         near.detach()
-        os._exit(_become(words, mask, far))
+        code = program((IMAGE_BASE, IMAGE_BASE + image.writable) if trap else None)
+        os._exit(_become(words, code, mask, far))
     os.close(far.detach())
     channel.send(target.to_bytes(4, "little"))
     listener = _receive_listener(near)
@@ -191,7 +195,9 @@ def _supervise(words: Sequence[str], image: Image, mask: _Mask, channel: _socket
     def abandoned() -> bool:
         return alive and os.getppid() != front
 
-    supervisor = Supervisor(target, listener, image, ended, lambda number: tell(_STOPPED, number), abandoned)
+    supervisor = Supervisor(
+        target, listener, image, ended, lambda number: tell(_STOPPED, number), abandoned, trap
+    )
     supervisor.run(read)
     kill_descendants()
 
@@ -225,11 +231,27 @@ def _environment() -> dict[bytes, bytes]:
     return {name: value for name, _, value in words}
 
 
-def _become(words: Sequence[str], mask: _Mask, far: _socket.socket) -> int:
+def _candidates(name: bytes, path: bytes) -> list[bytes]:
+    """What may be meant by a program's name, in the order of PATH; never empty."""
+    if b"/" in name:
+        return [name]
+    found = [folder + b"/" + name if folder else name for folder in path.split(b":")]
+    return [word for word in found if os.access(word, os.X_OK)] or [b"/nonexistent/" + name]
+
+
+def _become(words: Sequence[str], code: bytes, mask: _Mask, far: _socket.socket) -> int:
     """The target process, up to its exec. Returns the exit status when the program cannot be started."""
+    # Under the filter, path calls and changes of signals may end this process: all that comes before.
     status = CANNOT_RUN
+    environment = _environment()
+    candidates = _candidates(os.fsencode(words[0]), environment.get(b"PATH", os.defpath.encode()))
+    for number in (signal.SIGPIPE, signal.SIGXFSZ):
+        signal.signal(number, signal.SIG_DFL)
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_SETMASK, mask)
     try:
-        listener = install()
+        listener = install(code)
         if listener is None:
             far.send(b"n")
         else:
@@ -237,10 +259,10 @@ def _become(words: Sequence[str], mask: _Mask, far: _socket.socket) -> int:
                 [b"y"], [(_socket.SOL_SOCKET, _socket.SCM_RIGHTS, listener.to_bytes(4, sys.byteorder))]
             )
             os.close(listener)
-        for ignored in (signal.SIGPIPE, signal.SIGXFSZ):
-            signal.signal(ignored, signal.SIG_DFL)
-        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
-        os.execvpe(words[0], list(words), _environment())
+        for candidate in candidates[:-1]:
+            with contextlib.suppress(OSError):
+                os.execve(candidate, list(words), environment)
+        os.execve(candidates[-1], list(words), environment)
     except OSError as error:
         text = f"{error.strerror}" if error.errno else str(error)
         os.write(2, f"swsgx run: {words[0]}: {text}\n".encode())

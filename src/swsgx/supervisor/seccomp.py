@@ -43,7 +43,18 @@ _RET_USER_NOTIF = 0x7FC00000
 _LOAD = 0x20  # BPF_LD | BPF_W | BPF_ABS
 _EQUAL = 0x15  # BPF_JMP | BPF_JEQ | BPF_K
 _RETURN = 0x06
-_DATA_NR, _DATA_ARCH = 0, 4
+_MORE = 0x35  # BPF_JMP | BPF_JGE | BPF_K
+_ANY_BIT = 0x45  # BPF_JMP | BPF_JSET | BPF_K
+_DATA_NR, _DATA_ARCH, _DATA_IP, _DATA_ARGS = 0, 4, 8, 16
+
+_RET_ERRNO = 0x00050000
+#: The low half is in native/supervised/trap.c too.
+_RET_TRAP = 0x00030000 | 0x5357
+_SIGSYS = 31
+_SIG_UNBLOCK = 1
+_O_DIRECTORY = 0x10000
+_AT_EMPTY_PATH = 0x1000
+_CLONE3 = 435
 
 _NEW_LISTENER = 1 << 3
 _WAIT_KILLABLE_RECV = 1 << 5
@@ -66,8 +77,65 @@ def _returns(value: int, numbers: tuple[int, ...]) -> bytes:
     return b"".join(_instruction(_EQUAL, n, 0, 1) + _instruction(_RETURN, value) for n in numbers)
 
 
-def program() -> bytes:
-    """The filter: exec is announced, the injected code's last call is traced, everything else passes."""
+def _block(number: int, body: bytes) -> bytes:
+    """``body``, which returns, for one system call; for others, go on behind it."""
+    return _instruction(_EQUAL, number, 0, len(body) // 8) + body
+
+
+def _argument(index: int, high: bool = False) -> bytes:
+    return _instruction(_LOAD, _DATA_ARGS + 8 * index + 4 * high)
+
+
+_ALLOW = _instruction(_RETURN, _RET_ALLOW)
+_TRAP = _instruction(_RETURN, _RET_TRAP)
+
+
+def _unless(test: int, value: int, verdict: bytes = _ALLOW) -> bytes:
+    """Return the verdict if the accumulator passes the test."""
+    return _instruction(test, value, 0, 1) + verdict
+
+
+def _allow_null(index: int) -> bytes:
+    """Let the call pass if a pointer is NULL."""
+    low, high = _argument(index), _argument(index, high=True)
+    return low + _instruction(_EQUAL, 0, 0, 3) + high + _unless(_EQUAL, 0)
+
+
+def _traps(start: int, end: int) -> bytes:
+    """Trap path calls, and calls that could block or change SIGSYS, unless made from ``start`` to ``end``."""
+    own = (
+        _instruction(_LOAD, _DATA_IP + 4)
+        + _instruction(_EQUAL, 0, 0, 4)
+        + _instruction(_LOAD, _DATA_IP)
+        + _instruction(_MORE, start, 0, 2)
+        + _instruction(_MORE, end, 1, 0)
+        + _ALLOW
+    )
+    calls = {
+        13: _argument(0) + _unless(_EQUAL, _SIGSYS, _TRAP) + _allow_null(1),  # rt_sigaction
+        14: _argument(0) + _unless(_EQUAL, _SIG_UNBLOCK) + _allow_null(1),  # rt_sigprocmask
+        130: b"",  # rt_sigsuspend
+        270: _allow_null(5),  # pselect6
+        271: _allow_null(3),  # ppoll
+        281: _allow_null(4),  # epoll_pwait
+        441: _allow_null(4),  # epoll_pwait2
+        257: _argument(2) + _unless(_ANY_BIT, _O_DIRECTORY),  # openat
+        262: _argument(3) + _unless(_ANY_BIT, _AT_EMPTY_PATH),  # newfstatat
+        332: _argument(2) + _unless(_ANY_BIT, _AT_EMPTY_PATH),  # statx
+        # open, stat, lstat, access, readlink, readlinkat, faccessat, openat2, faccessat2
+        **dict.fromkeys((2, 4, 6, 21, 89, 267, 269, 437, 439), b""),
+    }
+    blocks = b"".join(_block(number, own + body + _TRAP) for number, body in calls.items())
+    # CLONE_CLEAR_SIGHAND would take SIGSYS's handler away, and its flags are in memory: libc falls back to clone.
+    return blocks + _block(_CLONE3, _instruction(_RETURN, _RET_ERRNO | errno.ENOSYS))
+
+
+def program(own_code: tuple[int, int] | None = None) -> bytes:
+    """The filter: exec is announced, the injected code's last call is traced, everything else passes.
+
+    Args:
+        own_code: trap path calls as well, but for those made from between these addresses.
+    """
     allow = _instruction(_RETURN, _RET_ALLOW)
     number = _instruction(_LOAD, _DATA_NR)
     i386 = number + _returns(_RET_USER_NOTIF, _EXEC_I386) + allow
@@ -75,6 +143,7 @@ def program() -> bytes:
         number
         + _returns(_RET_USER_NOTIF, (*_EXEC_X86_64, *_EXEC_X32))
         + _returns(_RET_TRACE, (INJECTED,))
+        + (_traps(*own_code) if own_code else b"")
         + allow
     )
     start = _instruction(_LOAD, _DATA_ARCH) + _instruction(_EQUAL, _ARCH_X86_64, 1 + len(i386) // 8, 0)
@@ -82,15 +151,15 @@ def program() -> bytes:
     return start + other + i386 + native
 
 
-def install() -> int | None:
-    """Put this process under the filter. Returns the listener, or None when one of an outer run is there already.
+def install(code: bytes) -> int | None:
+    """Put this process under a filter. Returns the listener, or None when one of an outer run is there already.
 
     Raises:
         OSError: this kernel, or a sandbox, does not allow it.
     """
     for flags in (_NEW_LISTENER | _WAIT_KILLABLE_RECV, _NEW_LISTENER):
         try:
-            return seccomp_filter(program(), flags)
+            return seccomp_filter(code, flags)
         except OSError as error:
             if error.errno == errno.EBUSY:
                 return None
@@ -136,7 +205,14 @@ class Listener:
 
     def proceed(self, notification: Notification) -> bool:
         """Let the system call happen. False: the task is not waiting any more."""
-        answer = bytearray(_RESPONSE.pack(notification.cookie, 0, 0, _CONTINUE))
+        return self._answer(_RESPONSE.pack(notification.cookie, 0, 0, _CONTINUE))
+
+    def refuse(self, notification: Notification, error: int) -> bool:
+        """Let the system call fail with an errno. False: the task is not waiting any more."""
+        return self._answer(_RESPONSE.pack(notification.cookie, 0, -error, 0))
+
+    def _answer(self, response: bytes) -> bool:
+        answer = bytearray(response)
         try:
             fcntl.ioctl(self.fd, _IOCTL_SEND, answer)
         except FileNotFoundError:

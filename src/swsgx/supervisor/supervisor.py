@@ -13,6 +13,7 @@ What was learnt:
 - An exec of a thread that is no leader reports its stop under the leader's number; PTRACE_GETEVENTMSG tells
   the old one.
 - A tracer sees the end of a tracee before its parent does, so a number is never forgotten too late.
+- A task whose exec failed may announce the next one before the interrupt reaches it: it is seized already.
 - A task that somebody else traces (strace or gdb inside the tree) cannot be seized, and runs uninjected.
 """
 
@@ -49,6 +50,7 @@ class Supervisor:
         image: what is injected.
         ended: called once with the target's wait status.
         stopped: called with the signal that stopped the target, as job control does.
+        trapping: the filter traps path calls, so each program needs the image's handler.
         abandoned: called when a signal came; True: nobody needs us any more, end.
     """
 
@@ -60,7 +62,9 @@ class Supervisor:
         ended: Callable[[int], None],
         stopped: Callable[[int], None],
         abandoned: Callable[[], bool],
+        trapping: bool = False,
     ) -> None:
+        self._trapping = trapping
         self._target = target
         self._listener = listener
         self._image = image
@@ -112,12 +116,16 @@ class Supervisor:
     def _announced(self, listener: Listener, notification: Notification) -> None:
         """A task is about to exec."""
         tid = notification.tid
-        try:
-            ptrace(Ptrace.SEIZE, tid, 0, _OPTIONS)
-        except OSError:
-            listener.proceed(notification)
-            return
-        self._traced[tid] = None
+        if tid not in self._traced:
+            try:
+                ptrace(Ptrace.SEIZE, tid, 0, _OPTIONS)
+            except OSError:
+                if self._trapping:
+                    listener.refuse(notification, errno.EPERM)  # it would die at its first path call
+                else:
+                    listener.proceed(notification)
+                return
+            self._traced[tid] = None
         listener.proceed(notification)
         with contextlib.suppress(OSError):  # it dies, and will be reaped
             ptrace(Ptrace.INTERRUPT, tid)
@@ -133,7 +141,7 @@ class Supervisor:
                 # The exec failed. A signal that stopped it is delivered, a stop of job control goes on.
                 self._release(tid, 0 if event else number)
             elif event == _EVENT_SECCOMP:
-                injection.finish(self._image)
+                injection.finish(self._image, self._trapping)
                 self._release(tid, injection.stopped_by)
             else:
                 if not event:
