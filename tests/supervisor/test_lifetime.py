@@ -105,22 +105,22 @@ def test_what_a_program_leaves_running_is_still_supervised_and_holds_nothing_of_
         assert gone(left)
 
 
-def test_random_deaths_leave_no_process() -> None:
-    for delay in (0.0, 0.02, 0.05, 0.08, 0.11, 0.15, 0.2):
-        with started(
-            "while :; do /bin/true; (/bin/true & /bin/true); done", start_new_session=True
-        ) as process:
+@pytest.mark.parametrize("victim", ["front", "supervisor"])
+def test_death_at_a_random_moment_leaves_no_process(victim: str) -> None:
+    """The earlier ones come while the program is being started, when nobody may wait for somebody dead."""
+    script = "while :; do /bin/true; (/bin/true & /bin/true); done"
+    for delay in (0.02, 0.035, 0.04, 0.045, 0.05, 0.055, 0.06, 0.07, 0.1, 0.2):
+        with started(script, start_new_session=True) as process:
             time.sleep(delay)
-            process.kill()
+            below = children(process.pid)
+            os.kill(below[0] if victim == "supervisor" and below else process.pid, signal.SIGKILL)
             process.wait(20)
             for _ in range(200):
-                left = subprocess.run(
-                    ["pgrep", "-s", str(process.pid)], capture_output=True, check=False
-                ).stdout
-                if not left:
+                left = subprocess.run(["pgrep", "-s", str(process.pid)], capture_output=True, check=False)
+                if not left.stdout:
                     break
                 time.sleep(0.05)
-            assert not left
+            assert not left.stdout
 
 
 @pytest.mark.skipif(shutil.which("strace") is None, reason="no strace: install it to run this")

@@ -159,7 +159,9 @@ def _supervise(
     near, far = _socket.socketpair(_socket.AF_UNIX, _socket.SOCK_SEQPACKET)
     target = os.fork()
     if target == 0:
-        near.detach()
+        # While this process held the other ends, nobody would learn of the supervisor's death, nor this process itself.
+        os.close(near.detach())
+        os.close(channel.detach())
         code = program((IMAGE_BASE, IMAGE_BASE + image.writable) if trap else None)
         os._exit(_become(words, code, mask, far))
     os.close(far.detach())
@@ -250,8 +252,10 @@ def _become(words: Sequence[str], code: bytes, mask: _Mask, far: _socket.socket)
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         signal.signal(signal.SIGINT, signal.SIG_DFL)
     signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+    subject = "a seccomp filter with user notification is refused here (kernel older than 5.5, or a sandbox)"
     try:
         listener = install(code)
+        subject = words[0]
         if listener is None:
             far.send(b"n")
         else:
@@ -265,7 +269,7 @@ def _become(words: Sequence[str], code: bytes, mask: _Mask, far: _socket.socket)
         os.execve(candidates[-1], list(words), environment)
     except OSError as error:
         text = f"{error.strerror}" if error.errno else str(error)
-        os.write(2, f"swsgx run: {words[0]}: {text}\n".encode())
+        os.write(2, f"swsgx run: {subject}: {text}\n".encode())
         if isinstance(error, FileNotFoundError):
             status = NOT_FOUND
     far.send(status.to_bytes(4, "little"))
