@@ -15,7 +15,9 @@ import hashlib
 import mmap
 import os
 import statistics
+import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -232,6 +234,41 @@ class Construction:
         return plain / ours
 
 
+RUN = [sys.executable, "-c", "from swsgx.cli.entry import main; main()", "run", "--"]
+
+
+def command(words: list[str], folder: str | None = None) -> Callable[[], object]:
+    """Runs a command to its end; the measurement is void if it fails."""
+    return lambda: subprocess.run(words, cwd=folder, stdout=subprocess.DEVNULL, check=True)
+
+
+def run_true() -> float:
+    """``swsgx run -- true`` in starts of Python."""
+    return side_by_side(command([*RUN, "/bin/true"]), command([sys.executable, "-c", "pass"]), 9)
+
+
+def supervised(words: list[str], files: dict[str, str]) -> float:
+    """A command that does not use SGX, supervised over alone, in a folder with ``files``; starting swsgx included."""
+    with tempfile.TemporaryDirectory() as folder:
+        for name, text in files.items():
+            Path(folder, name).write_text(text, encoding="utf-8")
+        return side_by_side(command([*RUN, *words], folder), command(words, folder), 3)
+
+
+TESTS = (
+    "import json, pytest\n\n\n@pytest.mark.parametrize('i', range(3000))\n"
+    "def test_it(i, tmp_path_factory):\n    assert json.loads(json.dumps([i] * 100)) == [i] * 100\n"
+)
+HEADERS = ("math.h", "complex.h", "stdio.h", "stdlib.h", "string.h", "pthread.h", "netdb.h", "regex.h")
+#: About 0.3 s of compiling each: what the budget is for.
+UNIT = "".join(f"#include <{name}>\n" for name in HEADERS) + "".join(
+    f"int f{i}(int a, int *p)\n{{\n\tfor (int i = 0; i < a; i++)\n\t\tp[i] = p[i / 2] * {i} + a % (i + 1);\n"
+    "\treturn p[a];\n}\n"
+    for i in range(120)
+)
+MAKEFILE = "all: a.o b.o c.o d.o\n%.o: %.c\n\tcc -O2 -c -o $@ $<\n"
+
+
 def budgets() -> list[Budget]:
     """All lines, in the order of the design's table."""
     small, large = Construction(64 * MIB), Construction(1024 * MIB)
@@ -247,6 +284,19 @@ def budgets() -> list[Budget]:
         Budget("add-pages-unmeasured-64MiB", small.unmeasured, at_least=0.50),
         Budget("add-pages-unmeasured-1GiB", large.unmeasured, at_least=0.50),
         Budget("compute-inside", compute, at_most=1.00),
+        Budget("run-true", run_true, at_most=5),
+        Budget(
+            "run-pytest",
+            lambda: supervised([sys.executable, "-m", "pytest", "-q", "test_it.py"], {"test_it.py": TESTS}),
+            at_most=1.05,
+        ),
+        Budget(
+            "run-compile",
+            lambda: supervised(
+                ["make", "-sB"], {"Makefile": MAKEFILE, **{f"{name}.c": UNIT for name in "abcd"}}
+            ),
+            at_most=1.05,
+        ),
     ]
 
 

@@ -30,6 +30,7 @@ COMMANDS = {
     "inspect": "swsgx.cli.inspect",
     "keygen": "swsgx.cli.keygen",
     "measure": "swsgx.cli.measure",
+    "run": "swsgx.cli.run",
     "sign": "swsgx.cli.sign",
     "verify": "swsgx.cli.verify",
 }

@@ -1,0 +1,65 @@
+"""The freestanding image as the bytes that are put into a target, at one address in all of them.
+
+One address, because the filter knows the monitor's own system calls by it, and a filter outlives exec. It is below
+the first TiB, where neither stack, mmap area nor PIE programs go; outside the shadows of the address and thread
+sanitizers; and above what a static program and its heap use (they would need 1.7 GB).
+
+Every `swsgx run` pays for the imports here, so they are few: not even ``swsgx.isa`` is among them.
+"""
+
+from __future__ import annotations
+
+import struct
+from typing import NamedTuple
+
+import swsgx.native
+
+__all__ = ["IMAGE_BASE", "Image", "load_image"]
+
+_PATH = f"{swsgx.native.__path__[0]}/images/swsgx-monitor.so"
+_PAGE_SIZE = 4096
+
+#: Where the image lies in every target.
+IMAGE_BASE = 0x6F000000
+
+_EHDR = struct.Struct("<16sHHIQQQIHHHHHH")
+_PHDR = struct.Struct("<IIQQQQQQ")
+_PT_LOAD = 1
+_PF_W = 2
+
+
+class Image(NamedTuple):
+    """The image, laid out in memory.
+
+    Attributes:
+        size: bytes it takes in a target, whole pages.
+        writable: offset of the first writable byte, page aligned; from there to the end it is data.
+        start: offset of the code that runs before the program's own (``native/supervised/start.S``).
+        parts: (offset, contents) of what is not zero.
+    """
+
+    size: int
+    writable: int
+    start: int
+    parts: tuple[tuple[int, bytes], ...]
+
+
+def load_image() -> Image:
+    """Read the image from the package.
+
+    Raises:
+        FileNotFoundError: it was not built.
+    """
+    with open(_PATH, "rb") as image:
+        file = image.read()
+    header = _EHDR.unpack_from(file)
+    headers = [_PHDR.unpack_from(file, header[5] + i * header[9]) for i in range(header[10])]
+    loads = [(p[1], p[2], p[3], p[5], p[6]) for p in headers if p[0] == _PT_LOAD]
+    size = max(address + memory for _, _, address, _, memory in loads)
+    writable = min(address for flags, _, address, _, _ in loads if flags & _PF_W)
+    return Image(
+        size=-(-size // _PAGE_SIZE) * _PAGE_SIZE,
+        writable=writable // _PAGE_SIZE * _PAGE_SIZE,
+        start=header[4],
+        parts=tuple((address, file[at : at + length]) for _, at, address, length, _ in loads),
+    )

@@ -1,0 +1,104 @@
+"""The system calls that Python has no function for: ptrace, prctl, seccomp.
+
+Only ``supervisor`` may use this; what it does to another process is dangerous, and every call can find that the
+process has died: then it raises ``ProcessLookupError``.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+from enum import IntEnum
+
+__all__ = ["Ptrace", "die_with_parent", "ptrace", "ptrace_buffer", "seccomp_filter", "subreaper"]
+
+_libc = ctypes.CDLL(None, use_errno=True)
+_libc.ptrace.argtypes = [ctypes.c_long, ctypes.c_long, ctypes.c_ulong, ctypes.c_void_p]
+_libc.ptrace.restype = ctypes.c_long
+_libc.prctl.argtypes = [ctypes.c_int, ctypes.c_ulong, ctypes.c_ulong, ctypes.c_ulong, ctypes.c_ulong]
+_libc.syscall.argtypes = [ctypes.c_long, ctypes.c_ulong, ctypes.c_ulong, ctypes.c_void_p]
+_libc.syscall.restype = ctypes.c_long
+
+_PR_SET_PDEATHSIG = 1
+_PR_SET_CHILD_SUBREAPER = 36
+_PR_SET_NO_NEW_PRIVS = 38
+_NR_SECCOMP = 317
+_SECCOMP_SET_MODE_FILTER = 1
+
+
+class Ptrace(IntEnum):
+    """Requests of ptrace(2), ``linux/ptrace.h``."""
+
+    CONT = 7
+    GETREGS = 12
+    SETREGS = 13
+    DETACH = 17
+    GETEVENTMSG = 0x4201
+    SEIZE = 0x4206
+    INTERRUPT = 0x4207
+    GETSIGMASK = 0x420A
+    SETSIGMASK = 0x420B
+
+
+def _failed(what: str) -> OSError:
+    error = ctypes.get_errno()
+    return OSError(error, f"{what}: {os.strerror(error)}")
+
+
+def ptrace(request: Ptrace, tid: int, address: int = 0, data: int = 0) -> None:
+    """ptrace(2) with numbers.
+
+    Raises:
+        ProcessLookupError: the task is gone, or not in a stop that allows the request.
+        PermissionError: somebody else traces it, or we may not.
+        OSError: anything else.
+    """
+    if _libc.ptrace(request, tid, address, data) == -1:
+        raise _failed(f"ptrace {request.name} of {tid}")
+
+
+def ptrace_buffer(request: Ptrace, tid: int, address: int, buffer: bytearray) -> None:
+    """ptrace(2) with ``buffer`` as its data, to be read or written. Raises what :func:`ptrace` raises."""
+    data = (ctypes.c_char * len(buffer)).from_buffer(buffer)
+    if _libc.ptrace(request, tid, address, ctypes.addressof(data)) == -1:
+        raise _failed(f"ptrace {request.name} of {tid}")
+
+
+def _prctl(option: int, value: int) -> None:
+    if _libc.prctl(option, value, 0, 0, 0) == -1:
+        raise _failed(f"prctl {option}")
+
+
+def subreaper() -> None:
+    """Adopt the orphans among our descendants. Not inherited by fork."""
+    _prctl(_PR_SET_CHILD_SUBREAPER, 1)
+
+
+def die_with_parent(signal: int) -> None:
+    """Send us ``signal`` (0: none) when the thread that forked us ends."""
+    _prctl(_PR_SET_PDEATHSIG, signal)
+
+
+def seccomp_filter(program: bytes, flags: int) -> int:
+    """Put this thread and its future children under a filter, for good; gives up gaining privileges by exec.
+
+    Args:
+        program: instructions of classic BPF, 8 bytes each.
+        flags: SECCOMP_FILTER_FLAG_*.
+
+    Returns:
+        The listener's file descriptor with NEW_LISTENER, else 0.
+
+    Raises:
+        OSError: EBUSY when there is a listener already, EINVAL for what this kernel does not know.
+    """
+    _prctl(_PR_SET_NO_NEW_PRIVS, 1)
+
+    class Program(ctypes.Structure):
+        _fields_ = (("length", ctypes.c_ushort), ("filter", ctypes.c_char_p))
+
+    argument = Program(len(program) // 8, program)
+    result = int(_libc.syscall(_NR_SECCOMP, _SECCOMP_SET_MODE_FILTER, flags, ctypes.addressof(argument)))
+    if result < 0:
+        raise _failed("seccomp")
+    return result

@@ -1,0 +1,276 @@
+"""Starting a program under a supervisor, and ending as it ends.
+
+Three processes (see the package): this one is the front, and never touches a target. It stays in the program's
+process group, so that the terminal and its job control see one job.
+
+What was learnt:
+
+- A signal from the terminal reaches the program by itself, being sent to the group; only signals that a process sent
+  to the front are passed on. The front has them blocked and waits for them, so none can end it in between.
+- The supervisor blocks them too, and does not stop with Ctrl-Z: a program may handle SIGTSTP and go on. The front stops
+  when the program has stopped.
+- The supervisor gives up the caller's files, terminal and folder, so that a reader of a pipe sees its end when the
+  program has closed it. When the program ends, and what it left behind lives on, the supervisor stays for that.
+- Python ignores SIGPIPE and SIGXFSZ; the program gets their default back. Python may also set LC_CTYPE (PEP 538): the
+  program gets the environment that the kernel gave to us.
+"""
+
+from __future__ import annotations
+
+import _socket
+import array
+import contextlib
+import os
+import resource
+import signal
+import struct
+import sys
+from collections.abc import Sequence
+
+from swsgx.supervisor.descendants import kill_descendants
+from swsgx.supervisor.image import IMAGE_BASE, Image, load_image
+from swsgx.supervisor.kernel import die_with_parent, subreaper
+from swsgx.supervisor.seccomp import Listener, install, program
+from swsgx.supervisor.supervisor import Supervisor
+
+__all__ = ["CANNOT_RUN", "NOT_FOUND", "SUPERVISOR_DIED", "run_program"]
+
+#: Exit statuses, as the shell's and env(1)'s: found but not run; not found; and our own failure.
+CANNOT_RUN = 126
+NOT_FOUND = 127
+SUPERVISOR_DIED = 125
+
+_ENDED, _STOPPED, _FAILED = range(3)
+_MESSAGE = struct.Struct("<II")
+_GONE = signal.SIGUSR2
+_FORWARDED = {
+    signal.SIGHUP,
+    signal.SIGINT,
+    signal.SIGQUIT,
+    signal.SIGUSR1,
+    signal.SIGUSR2,
+    signal.SIGALRM,
+    signal.SIGTERM,
+    signal.SIGTSTP,
+    signal.SIGCONT,
+    signal.SIGWINCH,
+}
+_SI_KERNEL = 0x80
+_Mask = set[int | signal.Signals]
+
+
+def run_program(words: Sequence[str], trap: bool = False) -> int:
+    """Run a program under supervision, and wait for it.
+
+    Args:
+        words: the program, looked up in PATH if it has no slash, and its arguments.
+        trap: look at path calls in the process. Programs that are traced when they exec cannot be started then.
+
+    Returns:
+        Its exit status; ``NOT_FOUND`` or ``CANNOT_RUN`` if it could not be started; ``SUPERVISOR_DIED``. If a signal
+        ended the program, the same signal ends this process, so that the caller sees the truth.
+
+    Raises:
+        FileNotFoundError: the C images are not built.
+    """
+    image = load_image()
+    mask = signal.pthread_sigmask(
+        signal.SIG_BLOCK, _FORWARDED | {signal.SIGCHLD, signal.SIGTTIN, signal.SIGTTOU}
+    )
+    subreaper()
+    ours, theirs = _socket.socketpair(_socket.AF_UNIX, _socket.SOCK_SEQPACKET)
+    front = os.getpid()
+    supervisor = os.fork()
+    if supervisor == 0:
+        status = SUPERVISOR_DIED
+        try:
+            os.close(ours.detach())
+            die_with_parent(_GONE)
+            if os.getppid() == front:
+                _supervise(words, trap, image, mask, theirs, front)
+                status = 0
+        except BaseException as error:
+            if os.environ.get("SWSGX_TRACEBACK"):
+                sys.excepthook(type(error), error, error.__traceback__)
+            os.write(2, f"swsgx run: a bug in swsgx: {type(error).__name__}: {error}\n".encode())
+            kill_descendants()
+        finally:
+            os._exit(status)
+    os.close(theirs.detach())
+    return _front(ours, supervisor, mask)
+
+
+def _front(channel: _socket.socket, supervisor: int, mask: _Mask) -> int:
+    """Pass signals on until the supervisor tells the end of the program."""
+    first = channel.recv(4)
+    target, ended = int.from_bytes(first, "little"), False
+    channel.setblocking(False)
+    waited = _FORWARDED | {signal.SIGCHLD}
+    while first:
+        try:
+            message = channel.recv(_MESSAGE.size)
+        except BlockingIOError:
+            message = b""
+        else:
+            if not message:
+                break
+        if message:
+            kind, value = _MESSAGE.unpack(message)
+            if kind == _STOPPED:
+                os.kill(os.getpid(), signal.SIGSTOP)
+                _send(target, signal.SIGCONT)
+                continue
+            ended = True
+            break
+        info = signal.sigwaitinfo(waited)
+        if info.si_signo != signal.SIGCHLD and info.si_code != _SI_KERNEL and info.si_pid and target:
+            _send(target, info.si_signo)
+    if not ended:
+        kill_descendants()
+        os.write(2, b"swsgx run: the supervisor has died, and its targets with it\n")
+        return SUPERVISOR_DIED
+    if kind == _FAILED:
+        return int(value)
+    if os.WIFEXITED(value):
+        return os.WEXITSTATUS(value)
+    return _die_of(os.WTERMSIG(value), mask)
+
+
+def _send(pid: int, number: int) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(pid, number)
+
+
+def _die_of(number: int, mask: _Mask) -> int:
+    """End by a signal, without a core of our own. Returns the shell's status for it, if we cannot."""
+    resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))
+    if number not in (signal.SIGKILL, signal.SIGSTOP):
+        signal.signal(number, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_SETMASK, mask - {number})
+    os.kill(os.getpid(), number)
+    return 128 + number
+
+
+def _supervise(
+    words: Sequence[str], trap: bool, image: Image, mask: _Mask, channel: _socket.socket, front: int
+) -> None:
+    """The supervisor process, from its fork to the end of the tree."""
+    subreaper()
+    near, far = _socket.socketpair(_socket.AF_UNIX, _socket.SOCK_SEQPACKET)
+    target = os.fork()
+    if target == 0:
+        # While this process held the other ends, nobody would learn of the supervisor's death, nor this process itself.
+        os.close(near.detach())
+        os.close(channel.detach())
+        code = program((IMAGE_BASE, IMAGE_BASE + image.writable) if trap else None)
+        os._exit(_become(words, code, mask, far))
+    os.close(far.detach())
+    channel.send(target.to_bytes(4, "little"))
+    listener = _receive_listener(near)
+    read, write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+    signal.signal(signal.SIGCHLD, lambda *_: None)
+    signal.signal(_GONE, lambda *_: None)
+    signal.set_wakeup_fd(write, warn_on_full_buffer=False)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGCHLD, _GONE})
+    keep = {near.fileno(), channel.fileno(), read, write, 2} | ({listener.fd} if listener else set())
+    _let_go(keep)
+    alive = True
+
+    def tell(kind: int, value: int) -> None:
+        try:
+            channel.send(_MESSAGE.pack(kind, value))
+            os.kill(front, signal.SIGCHLD)
+        except (BrokenPipeError, ConnectionResetError, ProcessLookupError):
+            pass
+
+    def ended(status: int) -> None:
+        nonlocal alive
+        alive = False
+        die_with_parent(0)
+        failure = near.recv(4)
+        if failure:
+            tell(_FAILED, int.from_bytes(failure, "little"))
+        else:
+            tell(_ENDED, status)
+        _let_go(keep - {2})
+
+    def abandoned() -> bool:
+        return alive and os.getppid() != front
+
+    supervisor = Supervisor(
+        target, listener, image, ended, lambda number: tell(_STOPPED, number), abandoned, trap
+    )
+    supervisor.run(read)
+    kill_descendants()
+
+
+def _receive_listener(near: _socket.socket) -> Listener | None:
+    data, ancillary, _, _ = near.recvmsg(1, _socket.CMSG_SPACE(4))
+    if not data or not ancillary:
+        return None
+    fds = array.array("i", ancillary[0][2])
+    os.set_inheritable(fds[0], False)
+    return Listener(fds[0])
+
+
+def _let_go(keep: set[int]) -> None:
+    """Keep nothing of the caller's but ``keep``: its files, its terminal, its folder."""
+    os.chdir("/")
+    null = os.open(os.devnull, os.O_RDWR)
+    for fd in {0, 1, 2} - keep:
+        os.dup2(null, fd)
+    for name in os.listdir("/proc/self/fd"):
+        fd = int(name)
+        if fd > 2 and fd not in keep:
+            with contextlib.suppress(OSError):
+                os.close(fd)
+
+
+def _environment() -> dict[bytes, bytes]:
+    """The environment that we were started with."""
+    with open("/proc/self/environ", "rb") as file:
+        words = [word.partition(b"=") for word in file.read().split(b"\0") if b"=" in word]
+    return {name: value for name, _, value in words}
+
+
+def _candidates(name: bytes, path: bytes) -> list[bytes]:
+    """What may be meant by a program's name, in the order of PATH; never empty."""
+    if b"/" in name:
+        return [name]
+    found = [folder + b"/" + name if folder else name for folder in path.split(b":")]
+    return [word for word in found if os.access(word, os.X_OK)] or [b"/nonexistent/" + name]
+
+
+def _become(words: Sequence[str], code: bytes, mask: _Mask, far: _socket.socket) -> int:
+    """The target process, up to its exec. Returns the exit status when the program cannot be started."""
+    # Under the filter, path calls and changes of signals may end this process: all that comes before.
+    status = CANNOT_RUN
+    environment = _environment()
+    candidates = _candidates(os.fsencode(words[0]), environment.get(b"PATH", os.defpath.encode()))
+    for number in (signal.SIGPIPE, signal.SIGXFSZ):
+        signal.signal(number, signal.SIG_DFL)
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+    subject = "a seccomp filter with user notification is refused here (kernel older than 5.5, or a sandbox)"
+    try:
+        listener = install(code)
+        subject = words[0]
+        if listener is None:
+            far.send(b"n")
+        else:
+            far.sendmsg(
+                [b"y"], [(_socket.SOL_SOCKET, _socket.SCM_RIGHTS, listener.to_bytes(4, sys.byteorder))]
+            )
+            os.close(listener)
+        for candidate in candidates[:-1]:
+            with contextlib.suppress(OSError):
+                os.execve(candidate, list(words), environment)
+        os.execve(candidates[-1], list(words), environment)
+    except OSError as error:
+        text = f"{error.strerror}" if error.errno else str(error)
+        os.write(2, f"swsgx run: {subject}: {text}\n".encode())
+        if isinstance(error, FileNotFoundError):
+            status = NOT_FOUND
+    far.send(status.to_bytes(4, "little"))
+    return status

@@ -1,0 +1,167 @@
+"""The supervisor's loop: notifications of exec on one side, ptrace stops and deaths of targets on the other.
+
+A task that announces an exec is seized, let go on, and asked to stop: it stops either behind the exec, in the new
+program, which is then injected, or behind the failed call, where it is simply detached. Nothing here waits for one
+task only: an exec may have to wait for others (its own threads; a file system that another target serves).
+
+What was learnt:
+
+- PTRACE_INTERRUPT comes after the notification is answered. Before, it would interrupt the wait for the answer on
+  kernels without WAIT_KILLABLE_RECV, and the call would be announced again and again.
+- Whichever stop comes first takes the pending interrupt with it, most times; when it does not, an extra
+  PTRACE_EVENT_STOP comes between two stops of the injection, and is continued.
+- An exec of a thread that is no leader reports its stop under the leader's number; PTRACE_GETEVENTMSG tells
+  the old one.
+- A tracer sees the end of a tracee before its parent does, so a number is never forgotten too late.
+- A task whose exec failed may announce the next one before the interrupt reaches it: it is seized already.
+- A task that somebody else traces (strace or gdb inside the tree) cannot be seized, and runs uninjected.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import select
+from collections.abc import Callable
+
+from swsgx.supervisor.image import Image
+from swsgx.supervisor.inject import Injection
+from swsgx.supervisor.kernel import Ptrace, ptrace, ptrace_buffer
+from swsgx.supervisor.seccomp import Listener, Notification
+
+__all__ = ["Supervisor"]
+
+_WALL = 0x40000000
+_EVENT_EXEC = 4
+_EVENT_SECCOMP = 7
+_EVENT_STOP = 128
+_OPTIONS = 1 << _EVENT_EXEC | 1 << _EVENT_SECCOMP | 1 << 20  # EXITKILL: a tracee does not outlive us
+#: What a task's death looks like, through ptrace and through /proc/PID/mem.
+_DEAD = (errno.ESRCH, errno.EIO, errno.ENOENT)
+
+
+class Supervisor:
+    """Injects the image at every exec of a tree, and reaps it.
+
+    Args:
+        target: the first program's process, our child.
+        listener: of the filter the tree runs under; None in a run inside a run.
+        image: what is injected.
+        ended: called once with the target's wait status.
+        stopped: called with the signal that stopped the target, as job control does.
+        trapping: the filter traps path calls, so each program needs the image's handler.
+        abandoned: called when a signal came; True: nobody needs us any more, end.
+    """
+
+    def __init__(
+        self,
+        target: int,
+        listener: Listener | None,
+        image: Image,
+        ended: Callable[[int], None],
+        stopped: Callable[[int], None],
+        abandoned: Callable[[], bool],
+        trapping: bool = False,
+    ) -> None:
+        self._trapping = trapping
+        self._target = target
+        self._listener = listener
+        self._image = image
+        self._ended = ended
+        self._stopped = stopped
+        self._abandoned = abandoned
+        #: Tasks that we trace; their injection, once the new program is there.
+        self._traced: dict[int, Injection | None] = {}
+
+    def run(self, wakeup: int) -> None:
+        """Serve until no child is left. ``wakeup`` is readable after each signal."""
+        poll = select.poll()
+        poll.register(wakeup, select.POLLIN)
+        if self._listener is not None:
+            poll.register(self._listener.fd, select.POLLIN)
+        while self._reap():
+            for fd, events in poll.poll():
+                if fd == wakeup:
+                    os.read(wakeup, 4096)
+                    if self._abandoned():
+                        return
+                elif events & select.POLLIN and self._listener is not None:
+                    notification = self._listener.receive()
+                    if notification is not None:
+                        self._announced(self._listener, notification)
+                else:
+                    poll.unregister(fd)  # nobody is left under the filter
+
+    def _reap(self) -> bool:
+        """Handle all stops and ends that are there. False: there is no child any more."""
+        while True:
+            try:
+                pid, status = os.waitpid(-1, os.WNOHANG | os.WUNTRACED | _WALL)
+            except ChildProcessError:
+                return False
+            if pid == 0:
+                return True
+            if not os.WIFSTOPPED(status):
+                injection = self._traced.pop(pid, None)
+                if injection is not None:
+                    injection.close()
+                if pid == self._target:
+                    self._ended(status)
+            elif pid in self._traced or status >> 16:
+                self._stop(pid, status)
+            elif pid == self._target:
+                self._stopped(os.WSTOPSIG(status))
+
+    def _announced(self, listener: Listener, notification: Notification) -> None:
+        """A task is about to exec."""
+        tid = notification.tid
+        if tid not in self._traced:
+            try:
+                ptrace(Ptrace.SEIZE, tid, 0, _OPTIONS)
+            except OSError:
+                if self._trapping:
+                    listener.refuse(notification, errno.EPERM)  # it would die at its first path call
+                else:
+                    listener.proceed(notification)
+                return
+            self._traced[tid] = None
+        listener.proceed(notification)
+        with contextlib.suppress(OSError):  # it dies, and will be reaped
+            ptrace(Ptrace.INTERRUPT, tid)
+
+    def _stop(self, tid: int, status: int) -> None:
+        """A task that we trace has stopped."""
+        event, number = status >> 16, os.WSTOPSIG(status)
+        injection = self._traced.get(tid)
+        try:
+            if event == _EVENT_EXEC:
+                self._executed(tid)
+            elif injection is None:
+                # The exec failed. A signal that stopped it is delivered, a stop of job control goes on.
+                self._release(tid, 0 if event else number)
+            elif event == _EVENT_SECCOMP:
+                injection.finish(self._image, self._trapping)
+                self._release(tid, injection.stopped_by)
+            else:
+                if not event:
+                    injection.stopped_by = number
+                ptrace(Ptrace.CONT, tid)
+        except OSError as error:
+            if error.errno not in _DEAD:
+                raise
+
+    def _executed(self, tid: int) -> None:
+        former = bytearray(8)
+        ptrace_buffer(Ptrace.GETEVENTMSG, tid, 0, former)
+        self._traced.pop(int.from_bytes(former, "little"), None)
+        self._traced[tid] = None
+        injection = Injection.begin(tid, self._image)
+        if injection is None:
+            self._release(tid, 0)
+        else:
+            self._traced[tid] = injection
+
+    def _release(self, tid: int, number: int) -> None:
+        self._traced.pop(tid, None)
+        ptrace(Ptrace.DETACH, tid, 0, number)

@@ -1,0 +1,65 @@
+"""Job control in a terminal: the shell sees one job, whose keys work as they do without supervision."""
+
+from __future__ import annotations
+
+import os
+import pty
+import re
+import select
+import shlex
+import shutil
+import time
+
+import pytest
+
+from tests.make.supervised import environment, swsgx_run
+
+
+class Terminal:
+    """An interactive shell in a pseudo terminal."""
+
+    def __init__(self) -> None:
+        env = {**environment(), "PS1": "", "TERM": "dumb"}
+        self.pid, self.fd = pty.fork()
+        if self.pid == 0:
+            os.execvpe("bash", ["bash", "--norc", "--noprofile", "--noediting", "-i"], env)
+
+    def type(self, text: str) -> None:
+        os.write(self.fd, text.encode())
+
+    def until(self, pattern: str) -> str:
+        """What comes until a pattern has matched."""
+        seen, end = "", time.monotonic() + 30
+        while not re.search(pattern, seen):
+            assert time.monotonic() < end, seen
+            if select.select([self.fd], [], [], 0.5)[0]:
+                seen += os.read(self.fd, 4096).decode(errors="replace")
+        return seen
+
+
+@pytest.mark.skipif(shutil.which("bash") is None, reason="no bash: install it to run this")
+def test_interrupt_stop_and_continue_from_the_keyboard() -> None:
+    terminal = Terminal()
+    try:
+        terminal.type(f"stty -echo; {shlex.join(swsgx_run())} cat; echo status $?\n")
+        time.sleep(0.5)
+        terminal.type("one\n")
+        terminal.until(r"(^|\n)one\r")
+        terminal.type("\x1a")
+        terminal.until("Stopped")
+        terminal.type("fg\n")
+        terminal.until("run")
+        terminal.type("two\n")
+        terminal.until(r"(^|\n)two\r")
+        terminal.type("\x04")
+        terminal.type("echo ended $?\n")
+        terminal.until("ended 0")
+        script = "sh -c 'trap \"echo caught; exit 3\" INT; echo go; sleep 20'"
+        terminal.type(f"{shlex.join(swsgx_run())} {script}; echo status $?\n")
+        terminal.until(r"(^|\n)go\r")
+        time.sleep(0.5)  # the shell must have started sleep, which the key ends
+        terminal.type("\x03")
+        assert "caught" in terminal.until("status [0-9]+")
+    finally:
+        os.close(terminal.fd)
+        os.waitpid(terminal.pid, 0)
