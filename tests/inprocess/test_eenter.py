@@ -13,6 +13,7 @@ code that is here; the test makes one out of a 64-bit one.
 from __future__ import annotations
 
 import itertools
+import signal
 from collections.abc import Iterator
 
 import pytest
@@ -204,6 +205,53 @@ def test_a_tcs_that_is_busy_is_refused_and_not_disturbed(victim: Loaded) -> None
     victim.tcs().state = 0
     victim.enclave.enter().check()
     assert victim.tcs().state == 0
+
+
+#: What the kernel tells a program whose own ENCLU faults: no mapping, a mapping that forbids it, a page that the driver
+#: does not have.
+MAPERR, ACCERR, ADRERR = (signal.SIGSEGV, 1), (signal.SIGSEGV, 2), (signal.SIGBUS, 2)
+TOLD = {
+    "3 no enclave": MAPERR,
+    "3 hole": MAPERR,
+    "3 not mapped": MAPERR,
+    "3 no access": ACCERR,
+    "3 evicted": ADRERR,
+    "6 not valid": ACCERR,
+    "6 blocked": ACCERR,
+    "6 type": ACCERR,
+    "14 outside ELRANGE": MAPERR,
+    "14 xsave: not mapped": MAPERR,
+    "14 xsave: mapped without W": ACCERR,
+    "14 xsave: not in the EPC": ADRERR,
+    "14 xsave: pending": ACCERR,
+    "15 gpr: not mapped": MAPERR,
+    "15 gpr: mapped without access": ACCERR,
+    "15 gpr: not in the EPC": ADRERR,
+    "15 gpr: not W": ACCERR,
+    "7 OSSA": (signal.SIGSEGV, 0x80),
+    "18 busy": (signal.SIGSEGV, 0x80),
+}
+
+
+@pytest.mark.parametrize("name", TOLD)
+def test_an_enclu_of_the_programs_own_gets_the_kernels_signal(
+    victim: Loaded, probe: Probe, name: str
+) -> None:
+    rule = RULES[name]
+    rule.poke(victim)
+    probe.prepare()
+    with probe.catching(signal.SIGSEGV, signal.SIGBUS, signal.SIGILL, skip_to="probe_exit"):
+        assert probe.raw(victim) == Landed.EXIT
+        told = probe.caught
+    address = victim.address(*rule.where) if rule.where else 0
+    assert (told.count, told.signal, told.code, told.address) == (1, *TOLD[name], address)
+    assert (told.registers["trap"], told.registers["error"]) == (rule.vector, rule.code)
+    assert told.registers["rip"] == probe.address("probe_enclu")
+    if rule.where:
+        assert told.registers["cr2"] == address
+    # The instruction changed nothing.
+    for register, value in probe.into.gprs().items():
+        assert told.registers[register] == value
 
 
 # The preamble of ENCLU, outside.

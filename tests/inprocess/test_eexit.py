@@ -7,6 +7,7 @@ code of another shape, trap each time. All of them must leave the same.
 from __future__ import annotations
 
 import ctypes
+import signal
 
 import pytest
 
@@ -222,6 +223,16 @@ def test_entering_from_inside_is_gp(each_sgx: Sgx, leaf: Enclu) -> None:
     assert (fault.vector, fault.error_code, fault.inside) == (Vector.GP, 0, True)
     assert "for outside" in fault.reason.rule
     assert loaded.gpr().rip == loaded.address("site")
+
+
+def test_gp_of_an_enclu_inside_is_sigsegv_though_the_host_says_sigill(each_sgx: Sgx, probe: Probe) -> None:
+    loaded = Source("entry: mov $2, %eax\nsite: enclu").build().load(each_sgx)
+    with probe.catching(signal.SIGSEGV, signal.SIGILL):
+        probe.prepare()
+        assert probe.raw(loaded) == Landed.AEP
+        told = probe.caught
+    assert (told.signal, told.code, told.address) == (signal.SIGSEGV, 0x80, 0)
+    assert (told.registers["trap"], told.registers["error"]) == (Vector.GP, 0)
 
 
 @pytest.mark.parametrize("leaf", [8, 9, 0x10, 0xFFFF_FFFF])

@@ -111,3 +111,17 @@ def test_an_exit_by_exception_gives_tf_back(each_sgx: Sgx, probe: Probe) -> None
             assert probe.raw(loaded) == Landed.AEP
             assert probe.out.rflags & TF
             assert loaded.gpr().rflags & TF == 0
+
+
+@pytest.mark.parametrize("stepping", [True, False])
+def test_tf_at_the_exit_is_that_of_the_last_entry(each_sgx: Sgx, probe: Probe, stepping: bool) -> None:
+    loaded = Source("entry: ud2\n go_on: eexit_to_rbx").build().load(each_sgx)
+    with probe.catching(signal.SIGILL, signal.SIGTRAP):
+        for _ in range(3):
+            probe.prepare(rflags=0x202 | (0 if stepping else TF))
+            assert probe.raw(loaded) == Landed.AEP
+            loaded.gpr().rip = loaded.address("go_on")
+            loaded.gpr().rbx = probe.address("probe_exit")
+            probe.prepare(rflags=0x202 | (TF if stepping else 0))
+            assert probe.raw(loaded, Enclu.ERESUME) == Landed.EXIT
+            assert bool(probe.out.rflags & TF) is stepping

@@ -25,6 +25,8 @@ _GREGS = (
     *("r8", "r9", "r10", "r11", "r12", "r13", "r14", "r15", "rdi", "rsi", "rbp", "rbx", "rdx", "rax"),
     *("rcx", "rsp", "rip", "rflags", "segments", "error", "trap", "oldmask", "cr2"),
 )
+#: What a call of the user_handler leaves.
+_CALL = ("rdi", "rsi", "rdx", "rsp", "r8", "r9", "run", "function", "vector")
 _CAUGHT_BYTES = 4 * 8 + 23 * 8 + 512 + 8
 
 
@@ -54,13 +56,30 @@ class Caught:
     fxsave: bytes
 
 
+@dataclass(frozen=True)
+class Handled:
+    """How a user_handler was called.
+
+    Attributes:
+        count: how often.
+        aligned: whether its stack was, each time.
+        df_clear: whether DF was clear, each time.
+        calls: arguments, and what the run structure said.
+    """
+
+    count: int
+    aligned: bool
+    df_clear: bool
+    calls: list[dict[str, int]]
+
+
 class Probe:
     """One such program. Its state is of the process: one thread at a time."""
 
     def __init__(self) -> None:
         with tempfile.TemporaryDirectory() as folder:
             image = Path(folder) / "probe.so"
-            sources = [str(_PROGRAMS / name) for name in ("probe.S", "catch.c")]
+            sources = [str(_PROGRAMS / name) for name in ("probe.S", "catch.c", "handler.c")]
             command = [
                 "gcc",
                 "-shared",
@@ -120,13 +139,44 @@ class Probe:
         self.into.rsp = self.address("probe_stack") - 256
         return self.go("probe_site", aep)
 
-    def vdso(self, loaded: Loaded, leaf: int = Enclu.EENTER, *, thread: int = 0) -> Landed:
-        """Through ``__vdso_sgx_enter_enclave``. RAX, RBX, RCX, RSP and RBP are the function's."""
+    def vdso(
+        self, loaded: Loaded, leaf: int = Enclu.EENTER, *, thread: int = 0, run: bytes | None = None
+    ) -> Landed:
+        """Through ``__vdso_sgx_enter_enclave``. RAX, RBX, RCX, RSP and RBP are the function's.
+
+        Args:
+            loaded: which enclave.
+            leaf: ECX.
+            thread: which TCS.
+            run: the run structure, all but its TCS; zero by default.
+        """
         process().attach()
-        self.run.buffer[:] = bytes(256)
+        self.run.buffer[:] = run if run is not None else bytes(256)
         self.run.tcs = loaded.enclave.tcs[thread]
         self.into.rax = leaf
         return self.go("probe_vdso", self._vdso or 0)
+
+    def handler(self, *answers: int, spoils: int = 0, tcs: int = 0) -> int:
+        """Address of a user_handler that gives these answers, one at each call.
+
+        Args:
+            answers: what it returns.
+            spoils: which reserved quadword of the run structure it sets, from 1; 0: none.
+            tcs: what it writes to the run structure's TCS; 0: nothing.
+        """
+        ctypes.memset(self.address("handled"), 0, 8 * (3 + 9 * 8))
+        given = (ctypes.c_int64 * 8).in_dll(self._image, "handler_answers")
+        given[:] = [*answers, *[0] * (8 - len(answers))]
+        ctypes.c_uint64.in_dll(self._image, "handler_spoils").value = spoils
+        ctypes.c_uint64.in_dll(self._image, "handler_tcs").value = tcs
+        return self.address("user_handler")
+
+    @property
+    def handled(self) -> Handled:
+        """How that handler was called."""
+        words = list((ctypes.c_uint64 * (3 + 9 * 8)).in_dll(self._image, "handled"))
+        calls = [dict(zip(_CALL, words[at : at + 9], strict=True)) for at in range(3, 75, 9)]
+        return Handled(words[0], not words[1], not words[2], calls[: words[0]])
 
     @contextlib.contextmanager
     def catching(self, *signals: signal.Signals, skip_to: str = "") -> Iterator[None]:

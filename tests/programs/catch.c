@@ -26,7 +26,7 @@ static void handler(int signo, siginfo_t *info, void *context)
 
 	caught_rips[caught.count % RIPS] = (uint64_t)uc->uc_mcontext.gregs[REG_RIP];
 	caught.count++;
-	caught.signo = (uint64_t)signo;
+	caught.signo = signo == info->si_signo ? (uint64_t)signo : 0;
 	caught.code = (uint64_t)(int64_t)info->si_code;
 	caught.address = (uint64_t)info->si_addr;
 	memcpy(caught.gregs, uc->uc_mcontext.gregs, sizeof(caught.gregs));
