@@ -9,6 +9,7 @@
 swsgx_target_start:
 	sub	$8, %rsp
 	push	%rdi
+	lea	16(%rsp), %rdi		/* argc, argv, environment, auxv */
 	call	supervised_prepare
 	add	$16, %rsp
 	xor	%eax, %eax

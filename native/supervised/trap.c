@@ -19,6 +19,7 @@
 #include "signal.h"
 
 #include "sys.h"
+#include "vdso.h"
 
 #define SIGSYS_BIT (1ul << (SIGNAL_SYS - 1))
 #define CODE_SECCOMP 1
@@ -27,7 +28,7 @@
 #define ERROR_INVALID (-22l)
 #define ERROR_FAULT (-14l)
 
-void supervised_prepare(void);
+void supervised_prepare(uint64_t *stack);
 extern const char supervised_restorer[] __attribute__((visibility("hidden")));
 
 struct io_vector {
@@ -188,8 +189,8 @@ static void trapped(int signal, struct kernel_siginfo *info, struct kernel_ucont
 	r->rax = (uint64_t)result;
 }
 
-/* start.S, before the program's first instruction. */
-void supervised_prepare(void)
+/* start.S, before the program's first instruction, with its stack as exec left it. */
+void supervised_prepare(uint64_t *stack)
 {
 	const struct kernel_sigaction ours = {
 		.handler = (uint64_t)trapped,
@@ -198,6 +199,7 @@ void supervised_prepare(void)
 	};
 	uint64_t set = SIGSYS_BIT;
 
+	vdso_prepare(stack);
 	own_action.handler = SIG_DEFAULT;
 	sys_sigaction(SIGNAL_SYS, &ours, NULL);
 	sys_sigprocmask(1, &set, NULL);

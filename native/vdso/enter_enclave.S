@@ -4,6 +4,7 @@
  *
  * RDI, RSI, RDX, R8, R9 (and R10..R15) go through to the enclave; ECX is the leaf; 8(%rsp) at the call is a
  * struct sgx_enclave_run. Returns 0 after an EEXIT and after an exception alike: run->function tells which.
+ * The image for supervised programs exports it under the kernel's name (target.lds).
  * RBP is the anchor: the enclave must bring it back; RBX comes from the stack that the enclave left with.
  */
 #include "monitor_asm.h"
@@ -15,8 +16,11 @@
 	.text
 	.globl	swsgx_enter_enclave
 	.type	swsgx_enter_enclave, @function
+	.globl	__vdso_sgx_enter_enclave
+	.type	__vdso_sgx_enter_enclave, @function
 	.p2align 6
 swsgx_enter_enclave:
+__vdso_sgx_enter_enclave:
 	.cfi_startproc
 	pushq	%rbp
 	.cfi_adjust_cfa_offset 8
@@ -57,11 +61,14 @@ enter_aep:
 	xorl	%eax, %eax
 .Lreturn:
 	popq	%rbx
+	.cfi_remember_state
+	.cfi_restore %rbx
 	leave
+	.cfi_restore %rbp
 	.cfi_def_cfa %rsp, 8
 	ret
 
-	.cfi_def_cfa %rbp, 16
+	.cfi_restore_state
 .Linvalid:
 	movl	$MINUS_EINVAL, %eax
 	jmp	.Lreturn
@@ -101,5 +108,6 @@ enter_interrupted:
 	jmp	.Lreturn
 	.cfi_endproc
 	.size	swsgx_enter_enclave, . - swsgx_enter_enclave
+	.size	__vdso_sgx_enter_enclave, . - __vdso_sgx_enter_enclave
 
 	.section .note.GNU-stack, "", @progbits

@@ -4,6 +4,9 @@ One address, because the filter knows the monitor's own system calls by it, and 
 the first TiB, where neither stack, mmap area nor PIE programs go; outside the shadows of the address and thread
 sanitizers; and above what a static program and its heap use (they would need 1.7 GB).
 
+The image is the program's vDSO, so it lies in memory as it lies in the file, section headers and all, as the kernel's
+does. Behind that are its data (``native/vdso/target.lds``).
+
 Every `swsgx run` pays for the imports here, so they are few: not even ``swsgx.isa`` is among them.
 """
 
@@ -16,7 +19,7 @@ import swsgx.native
 
 __all__ = ["IMAGE_BASE", "Image", "load_image"]
 
-_PATH = f"{swsgx.native.__path__[0]}/images/swsgx-monitor.so"
+_PATH = f"{swsgx.native.__path__[0]}/images/swsgx-target.so"
 _PAGE_SIZE = 4096
 
 #: Where the image lies in every target.
@@ -24,8 +27,8 @@ IMAGE_BASE = 0x6F000000
 
 _EHDR = struct.Struct("<16sHHIQQQIHHHHHH")
 _PHDR = struct.Struct("<IIQQQQQQ")
-_PT_LOAD = 1
-_PF_W = 2
+#: The image's data: no PT_LOAD, since glibc takes a vDSO with more than one for linked elsewhere.
+_PT_DATA = 0x65534758
 
 
 class Image(NamedTuple):
@@ -33,7 +36,7 @@ class Image(NamedTuple):
 
     Attributes:
         size: bytes it takes in a target, whole pages.
-        writable: offset of the first writable byte, page aligned; from there to the end it is data.
+        writable: offset of the first writable byte, page aligned; from there to the end it is data, and zero.
         start: offset of the code that runs before the program's own (``native/supervised/start.S``).
         parts: (offset, contents) of what is not zero.
     """
@@ -49,17 +52,19 @@ def load_image() -> Image:
 
     Raises:
         FileNotFoundError: it was not built.
+        ValueError: it was not built by our Makefile.
     """
     with open(_PATH, "rb") as image:
         file = image.read()
     header = _EHDR.unpack_from(file)
     headers = [_PHDR.unpack_from(file, header[5] + i * header[9]) for i in range(header[10])]
-    loads = [(p[1], p[2], p[3], p[5], p[6]) for p in headers if p[0] == _PT_LOAD]
-    size = max(address + memory for _, _, address, _, memory in loads)
-    writable = min(address for flags, _, address, _, _ in loads if flags & _PF_W)
+    data = [(p[3], p[6]) for p in headers if p[0] == _PT_DATA]
+    if len(data) != 1 or data[0][0] % _PAGE_SIZE or data[0][0] < len(file):
+        raise ValueError(f"{_PATH}: its data do not follow the file, page aligned (native/vdso/target.lds)")
+    writable, length = data[0]
     return Image(
-        size=-(-size // _PAGE_SIZE) * _PAGE_SIZE,
-        writable=writable // _PAGE_SIZE * _PAGE_SIZE,
+        size=-(-(writable + length) // _PAGE_SIZE) * _PAGE_SIZE,
+        writable=writable,
         start=header[4],
-        parts=tuple((address, file[at : at + length]) for _, at, address, length, _ in loads),
+        parts=((0, file),),
     )
