@@ -15,7 +15,7 @@ def kernel(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
     present = offered()
     if release not in present:
         pytest.skip(
-            f"this machine's release offers linux-source-{' and '.join(present)}, not {release}; "
+            f"apt finds linux-source-{' and '.join(present)} here, not {release}; "
             f"to run this too, put linux-source-{release}_*.deb into {cache_folder()}"
         )
     return build(release, tmp_path_factory.mktemp(f"kernel-{release}"))

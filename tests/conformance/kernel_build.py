@@ -1,11 +1,15 @@
 """Builds the kernel's SGX selftest with its own Makefile, and asks its measuring code what it computes.
 
-Three programs come out: the test enclave, ``measure`` (the selftest's load.c and sigstruct.c under a main of
-ours), and ``uapi`` (prints the numbers of the kernel's headers). They run as programs of their own.
+Its own two programs come out, ``test_sgx`` and ``test_encl.elf``, and two of ours: ``measure`` (the selftest's load.c
+and sigstruct.c under a main of ours), and ``uapi`` (prints the numbers of the kernel's headers). They run as programs
+of their own.
+
+On Debian this takes gcc, make, libc6-dev and libssl-dev; unpacking the sources takes xz-utils.
 """
 
 from __future__ import annotations
 
+import os
 import subprocess
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,6 +20,12 @@ from tests.conformance.kernel_source import selftest_tree
 __all__ = ["Built", "KernelBuildError", "Measured", "Segment", "build"]
 
 _HERE = Path(__file__).resolve().parent
+#: What the Makefile takes from its environment, or a make around us hands down: the build is to be the same without.
+_NOT_INHERITED = {
+    *("MAKEFLAGS", "MFLAGS", "MAKELEVEL", "MAKEOVERRIDES", "MAKEFILES", "GNUMAKEFLAGS"),
+    *("ARCH", "CC", "CFLAGS", "CPPFLAGS", "LDFLAGS", "CROSS_COMPILE", "LLVM", "KHDR_INCLUDES", "OBJCOPY"),
+    *("ENCL_CFLAGS", "OVERRIDE_TARGETS", "USERCFLAGS", "USERLDFLAGS", "V"),
+}
 
 
 class KernelBuildError(Exception):
@@ -62,20 +72,25 @@ class Built:
 
     Attributes:
         release: ``"6.12"`` or ``"6.1"``.
-        enclave: the path of test_encl.elf.
+        program: the path of test_sgx; it looks for the enclave in the current folder.
+        enclave: the path of test_encl.elf, in the same folder.
         measured: what ``measure`` printed for it.
         uapi: name to value, from the kernel's headers.
     """
 
     release: str
+    program: Path
     enclave: Path
     measured: Measured
     uapi: dict[str, int]
 
 
 def _run(command: Sequence[str | Path], folder: Path) -> str:
+    environment = {name: value for name, value in os.environ.items() if name not in _NOT_INHERITED}
     try:
-        done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+        done = subprocess.run(
+            command, cwd=folder, env=environment, capture_output=True, text=True, check=False
+        )
     except FileNotFoundError as missing:
         raise KernelBuildError(
             f"{missing.filename} is missing; on Debian: apt-get install gcc make libc6-dev"
@@ -118,11 +133,12 @@ def build(release: str, into: Path) -> Built:
     """
     tree = selftest_tree(release)
     source = tree / "tools/testing/selftests/sgx"
-    # The Makefile includes the selftests' common rules for installing and running, which nothing here needs.
-    (source.parent / "lib.mk").touch()
     objects = [into / name for name in ("load.o", "sigstruct.o", "sign_key.o")]
-    enclave = into / "test_encl.elf"
-    _run(["make", "-s", f"OUTPUT={into}", enclave, *objects], source)
+    program, enclave = into / "test_sgx", into / "test_encl.elf"
+    said = _run(["make", f"OUTPUT={into}"], source)
+    if not (program.exists() and enclave.exists()):
+        # So ends the Makefile, without an error, where the compiler makes no 64-bit programs.
+        raise KernelBuildError(f"the kernel's Makefile built no test_sgx; can gcc build for x86-64?\n{said}")
 
     includes = [f"-I{source}", f"-I{tree / 'tools/include'}"]
     measure = into / "measure"
@@ -141,4 +157,4 @@ def build(release: str, into: Path) -> Built:
         name: int(value, 16)
         for name, value in (line.rsplit(" ", 1) for line in _run([numbers], into).splitlines())
     }
-    return Built(release, enclave, _measured(printed, signed.read_bytes()), uapi)
+    return Built(release, program, enclave, _measured(printed, signed.read_bytes()), uapi)
