@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.make.supervised import compiled, run
+from tests.make.supervised import compiled, environment, run
 
 SOURCE = Path(__file__).resolve().parents[1] / "programs" / "vdso.c"
 LINKED = {
@@ -158,14 +158,12 @@ def test_programs_that_look_at_the_clock_work() -> None:
     ).stdout == ("True True\n")
 
 
+@pytest.mark.slow
 def test_go_program_works(tmp_path: Path) -> None:
     if shutil.which("go") is None:
         pytest.skip("no go here: install golang to run this")
     (tmp_path / "main.go").write_text(GO)
-    run(
-        ["go", "build", "-o", "main", "main.go"],
-        under=False,
-        cwd=tmp_path,
-        env={"PATH": "/usr/bin:/bin:/usr/local/go/bin", "HOME": str(tmp_path), "GO111MODULE": "off"},
-    )
-    assert run([tmp_path / "main"]).stdout == "child\n<nil>true\n"
+    env = {**environment(), "GOCACHE": str(tmp_path / "cache"), "GO111MODULE": "off"}
+    built = run(["go", "build", "-o", "main", "main.go"], under=False, cwd=tmp_path, env=env, timeout=300)
+    assert built.returncode == 0, built.stderr
+    assert run([tmp_path / "main"]).stdout == "child\n<nil> true\n"
