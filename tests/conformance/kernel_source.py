@@ -25,7 +25,7 @@ RELEASES = ("6.12", "6.1")
 
 #: The Debian release that has each kernel, for machines of another one.
 _SUITES = {"6.12": "trixie", "6.1": "bookworm"}
-_ARCHIVE = "http://deb.debian.org/debian"
+_ARCHIVE = "deb.debian.org/debian"
 _KEYRING = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
 
 _WANTED = (
@@ -94,7 +94,7 @@ def _private_lists(suite: str | None = None) -> list[str]:
     ]
     if suite is not None:
         sources = state / "sources.list"
-        sources.write_text(f"deb [signed-by={_KEYRING}] {_ARCHIVE} {suite} main\n", encoding="utf-8")
+        sources.write_text(f"deb [signed-by={_KEYRING}] http://{_ARCHIVE} {suite} main\n", encoding="utf-8")
         options += [f"-oDir::Etc::sourcelist={sources}", "-oDir::Etc::sourceparts=/dev/null"]
     return options
 
