@@ -18,6 +18,14 @@
 #define EXIT_TABLE_SIZE                  0x1000
 #define STEPPED_PAGES                    32
 #define XSTATE_COMPONENTS                64
+#define INJECTED_NUMBER                  0x53475800
+#define ASK_NUMBER                       0x53475801
+#define TRAP_DATA                        0x5357
+#define MARK_SIZE                        0x5357
+#define MARK_MODE                        0x83a6
+#define CALLS_AT_ONCE                    8
+#define AREA_COUNT                       64
+#define FILTER_BYTES                     0x1000
 
 /* State bits of an EPCM entry; EpcmEntry.state. */
 #define EPCM_VALID                       1
@@ -205,6 +213,7 @@
 #define LOGICAL_PROCESSOR_DISPATCHING    145
 #define LOGICAL_PROCESSOR_STEPPING       152
 #define LOGICAL_PROCESSOR_STEPPED        160
+#define LOGICAL_PROCESSOR_BLOCKED        416
 
 /* struct swsgx_monitor_config: swsgx */
 #define SIZEOF_MONITOR_CONFIG            192
@@ -234,6 +243,67 @@
 #define ENCLAVE_CALL_RESULT              412
 #define ENCLAVE_CALL_STACK               416
 #define ENCLAVE_CALL_COUNT               424
+
+/* What a supervised process wants of the supervisor; Request.op. */
+#define ASK_CALL                         1
+#define ASK_CONTINUE                     2
+#define ASK_ARM                          3
+#define ASK_FORK                         4
+#define ASK_FORKED                       5
+#define ASK_CHILD                        6
+#define ASK_FAULT                        7
+#define ASK_CODE                         8
+
+/* What the supervisor says to it. */
+#define ANSWER_DONE                      0
+#define ANSWER_CALLS                     1
+#define ANSWER_PASS                      2
+#define ANSWER_ARM_FIRST                 3
+
+/* Numbers of a HostCall that are no system calls: the image does them itself. */
+#define OWN_CALL_PIN                     0x53475810
+#define OWN_CALL_UNPIN                   0x53475811
+#define OWN_CALL_FORGET                  0x53475812
+
+/* struct swsgx_host_call: swsgx */
+#define SIZEOF_HOST_CALL                 64
+#define HOST_CALL_NUMBER                 0
+#define HOST_CALL_ARG0                   8
+#define HOST_CALL_ARG1                   16
+#define HOST_CALL_ARG2                   24
+#define HOST_CALL_ARG3                   32
+#define HOST_CALL_ARG4                   40
+#define HOST_CALL_ARG5                   48
+#define HOST_CALL_RESULT                 56
+
+/* struct swsgx_request: swsgx */
+#define SIZEOF_REQUEST                   608
+#define REQUEST_OP                       0
+#define REQUEST_NUMBER                   4
+#define REQUEST_KEY                      8
+#define REQUEST_ARG0                     16
+#define REQUEST_ARG1                     24
+#define REQUEST_ARG2                     32
+#define REQUEST_ARG3                     40
+#define REQUEST_ARG4                     48
+#define REQUEST_ARG5                     56
+#define REQUEST_RESULT                   64
+#define REQUEST_TOKEN                    72
+#define REQUEST_COUNT                    80
+#define REQUEST_BLOCKED                  88
+#define REQUEST_CALLS                    96
+
+/* struct swsgx_target_state: swsgx */
+#define SIZEOF_TARGET_STATE              1216
+#define TARGET_STATE_KEY                 0
+#define TARGET_STATE_SLOTS               8
+#define TARGET_STATE_EXIT_STUB           16
+#define TARGET_STATE_EXIT_STUB_SIZE      24
+#define TARGET_STATE_EXIT_COMMON         32
+#define TARGET_STATE_FILTER              40
+#define TARGET_STATE_AREA_COUNT          48
+#define TARGET_STATE_ARMED               52
+#define TARGET_STATE_AREAS               64
 
 #ifndef __ASSEMBLER__
 
@@ -464,7 +534,8 @@ struct swsgx_logical_processor {
 	uint8_t reserved_146[6];
 	uint64_t stepping; /* how many pages of guards a host store is being dropped on */
 	uint8_t stepped[256]; /* their addresses, u64 each */
-	uint8_t reserved_416[3680];
+	uint64_t blocked; /* signals that the program believes to be blocked and that never are, bit n-1 for signal n */
+	uint8_t reserved_424[3672];
 } __attribute__((packed, aligned(4096)));
 _Static_assert(sizeof(struct swsgx_logical_processor) == 4096, "size of swsgx_logical_processor");
 _Static_assert(offsetof(struct swsgx_logical_processor, record) == 0, "swsgx_logical_processor.record");
@@ -491,7 +562,8 @@ _Static_assert(offsetof(struct swsgx_logical_processor, dispatching) == 145, "sw
 _Static_assert(offsetof(struct swsgx_logical_processor, reserved_146) == 146, "swsgx_logical_processor.reserved_146");
 _Static_assert(offsetof(struct swsgx_logical_processor, stepping) == 152, "swsgx_logical_processor.stepping");
 _Static_assert(offsetof(struct swsgx_logical_processor, stepped) == 160, "swsgx_logical_processor.stepped");
-_Static_assert(offsetof(struct swsgx_logical_processor, reserved_416) == 416, "swsgx_logical_processor.reserved_416");
+_Static_assert(offsetof(struct swsgx_logical_processor, blocked) == 416, "swsgx_logical_processor.blocked");
+_Static_assert(offsetof(struct swsgx_logical_processor, reserved_424) == 424, "swsgx_logical_processor.reserved_424");
 
 /* What the monitor is told once for a process. */
 struct swsgx_monitor_config {
@@ -553,6 +625,89 @@ _Static_assert(offsetof(struct swsgx_enclave_call, result) == 412, "swsgx_enclav
 _Static_assert(offsetof(struct swsgx_enclave_call, stack) == 416, "swsgx_enclave_call.stack");
 _Static_assert(offsetof(struct swsgx_enclave_call, count) == 424, "swsgx_enclave_call.count");
 _Static_assert(offsetof(struct swsgx_enclave_call, reserved_432) == 432, "swsgx_enclave_call.reserved_432");
+
+/* One system call that the supervisor has a process make. */
+struct swsgx_host_call {
+	uint64_t number; /* of the system call, or an OwnCall */
+	uint64_t arg0;
+	uint64_t arg1;
+	uint64_t arg2;
+	uint64_t arg3;
+	uint64_t arg4;
+	uint64_t arg5;
+	uint64_t result; /* what it gave, filled in by the process */
+} __attribute__((packed, aligned(8)));
+_Static_assert(sizeof(struct swsgx_host_call) == 64, "size of swsgx_host_call");
+_Static_assert(offsetof(struct swsgx_host_call, number) == 0, "swsgx_host_call.number");
+_Static_assert(offsetof(struct swsgx_host_call, arg0) == 8, "swsgx_host_call.arg0");
+_Static_assert(offsetof(struct swsgx_host_call, arg1) == 16, "swsgx_host_call.arg1");
+_Static_assert(offsetof(struct swsgx_host_call, arg2) == 24, "swsgx_host_call.arg2");
+_Static_assert(offsetof(struct swsgx_host_call, arg3) == 32, "swsgx_host_call.arg3");
+_Static_assert(offsetof(struct swsgx_host_call, arg4) == 40, "swsgx_host_call.arg4");
+_Static_assert(offsetof(struct swsgx_host_call, arg5) == 48, "swsgx_host_call.arg5");
+_Static_assert(offsetof(struct swsgx_host_call, result) == 56, "swsgx_host_call.result");
+
+/* What a process asks, and the answer; in the process's memory. */
+struct swsgx_request {
+	uint32_t op; /* ASK_* */
+	uint32_t number; /* CALL: of the system call */
+	uint64_t key; /* TargetState.key */
+	uint64_t arg0;
+	uint64_t arg1;
+	uint64_t arg2;
+	uint64_t arg3;
+	uint64_t arg4;
+	uint64_t arg5;
+	uint64_t result; /* answer: the result, as a system call's */
+	uint64_t token; /* the supervisor's own, kept from answer to CONTINUE */
+	uint32_t count; /* answer: how many of the calls to make; CONTINUE: how many were made */
+	uint8_t reserved_84[4];
+	uint64_t blocked; /* signals that the program blocks, bit n-1 for signal n */
+	uint8_t calls[512]; /* CALLS_AT_ONCE HostCalls */
+} __attribute__((packed, aligned(8)));
+_Static_assert(sizeof(struct swsgx_request) == 608, "size of swsgx_request");
+_Static_assert(offsetof(struct swsgx_request, op) == 0, "swsgx_request.op");
+_Static_assert(offsetof(struct swsgx_request, number) == 4, "swsgx_request.number");
+_Static_assert(offsetof(struct swsgx_request, key) == 8, "swsgx_request.key");
+_Static_assert(offsetof(struct swsgx_request, arg0) == 16, "swsgx_request.arg0");
+_Static_assert(offsetof(struct swsgx_request, arg1) == 24, "swsgx_request.arg1");
+_Static_assert(offsetof(struct swsgx_request, arg2) == 32, "swsgx_request.arg2");
+_Static_assert(offsetof(struct swsgx_request, arg3) == 40, "swsgx_request.arg3");
+_Static_assert(offsetof(struct swsgx_request, arg4) == 48, "swsgx_request.arg4");
+_Static_assert(offsetof(struct swsgx_request, arg5) == 56, "swsgx_request.arg5");
+_Static_assert(offsetof(struct swsgx_request, result) == 64, "swsgx_request.result");
+_Static_assert(offsetof(struct swsgx_request, token) == 72, "swsgx_request.token");
+_Static_assert(offsetof(struct swsgx_request, count) == 80, "swsgx_request.count");
+_Static_assert(offsetof(struct swsgx_request, reserved_84) == 84, "swsgx_request.reserved_84");
+_Static_assert(offsetof(struct swsgx_request, blocked) == 88, "swsgx_request.blocked");
+_Static_assert(offsetof(struct swsgx_request, calls) == 96, "swsgx_request.calls");
+
+/* What the supervisor must know of an armed process, and writes into it. */
+struct swsgx_target_state {
+	uint64_t key; /* which process this is, given by the supervisor; 0: not armed */
+	uint64_t slots; /* the EnclaveSlot table */
+	uint64_t exit_stub; /* the exit stub's code, to copy; its last 16 bytes are exit table and exit_common */
+	uint64_t exit_stub_size; /* bytes */
+	uint64_t exit_common; /* what goes into its last 8 bytes */
+	uint64_t filter; /* FILTER_BYTES for the second filter's program, behind its struct sock_fprog */
+	uint32_t area_count; /* entries of areas */
+	uint32_t armed; /* 1: the monitor has the process's signals */
+	uint8_t reserved_56[8];
+	uint8_t areas[1024]; /* AREA_COUNT pairs of u64: ranges in which enclave mappings lie, ascending */
+	uint8_t reserved_1088[128];
+} __attribute__((packed, aligned(64)));
+_Static_assert(sizeof(struct swsgx_target_state) == 1216, "size of swsgx_target_state");
+_Static_assert(offsetof(struct swsgx_target_state, key) == 0, "swsgx_target_state.key");
+_Static_assert(offsetof(struct swsgx_target_state, slots) == 8, "swsgx_target_state.slots");
+_Static_assert(offsetof(struct swsgx_target_state, exit_stub) == 16, "swsgx_target_state.exit_stub");
+_Static_assert(offsetof(struct swsgx_target_state, exit_stub_size) == 24, "swsgx_target_state.exit_stub_size");
+_Static_assert(offsetof(struct swsgx_target_state, exit_common) == 32, "swsgx_target_state.exit_common");
+_Static_assert(offsetof(struct swsgx_target_state, filter) == 40, "swsgx_target_state.filter");
+_Static_assert(offsetof(struct swsgx_target_state, area_count) == 48, "swsgx_target_state.area_count");
+_Static_assert(offsetof(struct swsgx_target_state, armed) == 52, "swsgx_target_state.armed");
+_Static_assert(offsetof(struct swsgx_target_state, reserved_56) == 56, "swsgx_target_state.reserved_56");
+_Static_assert(offsetof(struct swsgx_target_state, areas) == 64, "swsgx_target_state.areas");
+_Static_assert(offsetof(struct swsgx_target_state, reserved_1088) == 1088, "swsgx_target_state.reserved_1088");
 
 #endif /* __ASSEMBLER__ */
 

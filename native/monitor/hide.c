@@ -12,7 +12,8 @@
  *    addresses that the kernel hands out (SLOT_QUIET) that cannot happen. Elsewhere MREMAP_DONTUNMAP leaves the
  *    old mapping in place (empty), and at the old place the guard is mapped over it; this costs twice as much.
  *  - page tables move whole where both addresses agree modulo 2 MiB: the hidden place is aligned like the range.
- *  - one mapping at a time (before Linux 6.17): a run that a patch has split is mapped afresh instead.
+ *  - one mapping at a time (before Linux 6.17): a run that a patch has split is mapped afresh instead, or where there
+ *    is no file at hand, moved page by page.
  *
  * All of it runs with signals blocked, so the lock is never waited for by its own thread's handler.
  */
@@ -27,13 +28,13 @@
 #define MREMAP_DONTUNMAP 4
 #define GUARD_FLAGS (MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED)
 
-static void lock(slot_t *slot)
+void lock_slot(slot_t *slot)
 {
 	while (__atomic_exchange_n(&slot->lock, 1, __ATOMIC_ACQUIRE))
 		sys_sched_yield();
 }
 
-static void unlock(slot_t *slot)
+void unlock_slot(slot_t *slot)
 {
 	__atomic_store_n(&slot->lock, 0, __ATOMIC_RELEASE);
 }
@@ -46,8 +47,14 @@ static void move_run(const slot_t *slot, const struct swsgx_visible_run *run, ui
 	if (sys_mremap(from + offset, run->length, MREMAP_MAYMOVE | MREMAP_FIXED | keep, to + offset) ==
 	    (long)(to + offset))
 		return;
-	sys_mmap(to + offset, run->length, (int)run->prot, MAP_FIXED | (run->private ? MAP_PRIVATE : MAP_SHARED),
-		 (int)slot->contents_fd, offset);
+	if ((int)slot->contents_fd >= 0) {
+		sys_mmap(to + offset, run->length, (int)run->prot,
+			 MAP_FIXED | (run->private ? MAP_PRIVATE : MAP_SHARED), (int)slot->contents_fd, offset);
+		return;
+	}
+	/* A page is never in two mappings. */
+	for (uint64_t at = 0; at < run->length; at += PAGE_BYTES)
+		sys_mremap(from + offset + at, PAGE_BYTES, MREMAP_MAYMOVE | MREMAP_FIXED | keep, to + offset + at);
 }
 
 static void move_all(const slot_t *slot, uint64_t from, uint64_t to)
@@ -80,12 +87,12 @@ void enclave_show(slot_t *slot)
 {
 	if (!(slot->flags & SLOT_HIDE))
 		return;
-	lock(slot);
+	lock_slot(slot);
 	if (slot->inside++ == 0 && slot->away) {
 		move_all(slot, slot->hidden, slot->base);
 		slot->away = 0;
 	}
-	unlock(slot);
+	unlock_slot(slot);
 }
 
 /* One user less; the last takes it away. */
@@ -93,13 +100,22 @@ void enclave_hide(slot_t *slot)
 {
 	if (!(slot->flags & SLOT_HIDE))
 		return;
-	lock(slot);
+	lock_slot(slot);
 	if (--slot->inside == 0) {
 		move_all(slot, slot->base, slot->hidden);
 		put_guard(slot);
 		slot->away = 1;
 	}
-	unlock(slot);
+	unlock_slot(slot);
+}
+
+/* After a fork, in the child: whoever was inside is not here. */
+void nobody_inside(slot_t *slot)
+{
+	if (!(slot->flags & SLOT_HIDE) || !slot->inside)
+		return;
+	slot->inside = 1;
+	enclave_hide(slot);
 }
 
 static void fill_with_ones(uint64_t page)
@@ -125,7 +141,7 @@ bool host_access(lp_t *lp, uint64_t address, uint64_t code, registers_t *regs)
 		return false;
 	if (!(((const uint8_t *)slot->vma)[(address - slot->base) >> PAGE_SHIFT] & wanted) || !epcm_of(slot, address))
 		return false;
-	lock(slot);
+	lock_slot(slot);
 	if (slot->away) {
 		sys_mmap(page, PAGE_BYTES, PROT_READ | PROT_WRITE, GUARD_FLAGS, -1, 0);
 		fill_with_ones(page);
@@ -136,7 +152,7 @@ bool host_access(lp_t *lp, uint64_t address, uint64_t code, registers_t *regs)
 			regs->rflags |= RFLAGS_TF;
 		}
 	}
-	unlock(slot);
+	unlock_slot(slot);
 	return true;
 }
 
@@ -151,10 +167,10 @@ bool host_step(lp_t *lp, registers_t *regs)
 
 		if (!slot)
 			continue;
-		lock(slot);
+		lock_slot(slot);
 		if (slot->away)
 			sys_mmap(page, PAGE_BYTES, PROT_NONE, GUARD_FLAGS, -1, 0);
-		unlock(slot);
+		unlock_slot(slot);
 	}
 	lp->stepping = 0;
 	regs->rflags &= ~RFLAGS_TF;

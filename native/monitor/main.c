@@ -46,7 +46,7 @@ int swsgx_start(const struct swsgx_monitor_config *config)
  * Let SYSCALL trap while the selector says so, that is, inside enclaves; never for the monitor's own code. Refused
  * by kernels before 5.11: then a SYSCALL inside is executed, which the coverage table says.
  */
-static void dispatch_system_calls(lp_t *lp)
+void dispatch_system_calls(lp_t *lp)
 {
 	const Elf64_Ehdr *header = (const Elf64_Ehdr *)image_header;
 	const Elf64_Phdr *segment = (const Elf64_Phdr *)(image_header + header->e_phoff);
@@ -62,18 +62,25 @@ static void dispatch_system_calls(lp_t *lp)
 							       &lp->selector);
 }
 
+static struct kernel_stack alternate_stack_of(const lp_t *lp)
+{
+	return (struct kernel_stack){ .sp = (uint64_t)lp + LP_STACK_OFFSET, .size = LP_SIZE - LP_STACK_OFFSET };
+}
+
 static long set_alternate_stack(lp_t *lp, void *old)
 {
-	struct kernel_stack ours = { .sp = (uint64_t)lp + LP_STACK_OFFSET, .size = LP_SIZE - LP_STACK_OFFSET };
+	struct kernel_stack ours = alternate_stack_of(lp);
 
 	return sys_sigaltstack(&ours, old);
 }
 
-/* Give the calling thread a LogicalProcessor and its alternate signal stack. NULL: none left, or refused. */
-lp_t *attach_thread(void)
+/* A LogicalProcessor for the calling thread, but for its alternate signal stack. NULL: none left. */
+static lp_t *take_lp(void)
 {
 	uint64_t fsbase = read_fsbase();
 
+	if (!monitor_state.lps)
+		return NULL;
 	for (uint32_t i = 0; i < LP_COUNT; i++) {
 		lp_t *lp = lp_at(i);
 		uint32_t free = 0;
@@ -86,17 +93,41 @@ lp_t *attach_thread(void)
 		lp->tid = (uint32_t)sys_gettid();
 		lp->interrupt = 0;
 		lp->pending_xstate = 0;
+		lp->blocked = 0;
+		lp->stepping = 0;
 		/* A handler that needs more stack than there is must not run into the block's own data. */
 		sys_mprotect((uint64_t)lp + LP_GUARD_OFFSET, PAGE_BYTES, PROT_NONE);
-		if (set_alternate_stack(lp, lp->old_stack)) {
-			__atomic_store_n(&lp->attached, 0, __ATOMIC_RELEASE);
-			return NULL;
-		}
-		lp->stepping = 0;
-		dispatch_system_calls(lp);
 		return lp;
 	}
 	return NULL;
+}
+
+/* Give the calling thread a LogicalProcessor and its alternate signal stack. NULL: none left, or refused. */
+static lp_t *attach_thread(void)
+{
+	lp_t *lp = take_lp();
+
+	if (!lp)
+		return NULL;
+	if (set_alternate_stack(lp, lp->old_stack)) {
+		__atomic_store_n(&lp->attached, 0, __ATOMIC_RELEASE);
+		return NULL;
+	}
+	dispatch_system_calls(lp);
+	return lp;
+}
+
+/* The same from a signal handler, whose frame says which alternate stack the thread goes on with. */
+lp_t *swsgx_attach_frame(struct kernel_stack *stack)
+{
+	lp_t *lp = take_lp();
+
+	if (!lp)
+		return NULL;
+	copy_bytes(lp->old_stack, stack, sizeof(*stack));
+	*stack = alternate_stack_of(lp);
+	dispatch_system_calls(lp);
+	return lp;
 }
 
 /* The calling thread's LogicalProcessor; also puts it where the fast path looks. */
@@ -141,24 +172,30 @@ struct swsgx_logical_processor *swsgx_attach(void)
 	return lp;
 }
 
-int swsgx_detach(void)
+/* The thread enters no enclave any more. Its block is free when LogicalProcessor.attached is cleared. */
+void release_lp(lp_t *lp)
 {
-	lp_t *lp = current_lp();
-	struct cache_line *line;
+	struct cache_line *line = &monitor_state.lp_cache[lp_line(lp->fsbase)];
 
-	if (!lp)
-		return 0;
-	if (lp->record)
-		return -1;
-	line = &monitor_state.lp_cache[lp_line(lp->fsbase)];
 	if (line->value == (uint64_t)lp)
 		line->key = 0;
 	if (lp->dispatching)
 		sys_prctl(PR_SET_SYSCALL_USER_DISPATCH, PR_SYS_DISPATCH_OFF, 0, 0, NULL);
 	lp->dispatching = 0;
-	sys_sigaltstack(lp->old_stack, NULL);
 	/* No thread's: whoever takes the block next is not to be found by this one's successor at the same FS base. */
 	lp->fsbase = 1;
+}
+
+int swsgx_detach(void)
+{
+	lp_t *lp = current_lp();
+
+	if (!lp)
+		return 0;
+	if (lp->record)
+		return -1;
+	release_lp(lp);
+	sys_sigaltstack(lp->old_stack, NULL);
 	__atomic_store_n(&lp->attached, 0, __ATOMIC_RELEASE);
 	return 0;
 }
@@ -262,6 +299,14 @@ void remember(lp_t *lp, const struct refusal *why)
 	lp->found = why->found;
 }
 
+static void no_enclave(const registers_t *regs, struct refusal *why)
+{
+	if (regs->rbx & (PAGE_BYTES - 1))
+		refuse(why, CHECK_TCS_ALIGNED, VECTOR_GP, 0, 0, PAGE_BYTES, regs->rbx);
+	else
+		refuse(why, CHECK_TCS_IN_EPC, VECTOR_PF, PFEC_U | PFEC_W, regs->rbx, 0, 0);
+}
+
 /* enclu.S, when the fast path could not: returns the record to commit, or NULL with regs at the fixup. */
 record_t *enclu_slow(registers_t *regs)
 {
@@ -270,7 +315,9 @@ record_t *enclu_slow(registers_t *regs)
 	uint32_t leaf = (uint32_t)regs->rax;
 	record_t *record = NULL;
 
-	if (!lp)
+	if (!monitor_state.lps) /* a program that never opened a node has no enclave */
+		no_enclave(regs, &why);
+	else if (!lp)
 		refuse(&why, CHECK_THREAD_NOT_ATTACHED, VECTOR_GP, 0, 0, LP_COUNT, 0);
 	else if (leaf != ENCLU_EENTER && leaf != ENCLU_ERESUME)
 		refuse(&why, CHECK_LEAF_UNKNOWN, VECTOR_GP, 0, 0, 0, leaf);

@@ -69,6 +69,8 @@ struct monitor_state {
 	uint32_t mxcsr_mask;
 	uint32_t dispatch;
 	uint32_t patching; /* 1: a thread is patching an exit site */
+	uint32_t supervised; /* 1: an unmodified program; its signals go to deliver() (native/supervised) */
+	uint32_t pid; /* its process, as it sees itself; a vfork child is another one */
 	struct kernel_sigaction old_actions[65];
 };
 
@@ -107,6 +109,9 @@ void enclave_show(slot_t *slot);
 void enclave_hide(slot_t *slot);
 bool host_access(lp_t *lp, uint64_t address, uint64_t code, registers_t *regs);
 bool host_step(lp_t *lp, registers_t *regs);
+void lock_slot(slot_t *slot);
+void unlock_slot(slot_t *slot);
+void nobody_inside(slot_t *slot);
 
 /* illegal.c: instructions that the manual forbids inside, but that the host does not refuse as it says. */
 bool illegal_inside(const registers_t *regs);
@@ -118,8 +123,9 @@ uint64_t contents_of(const slot_t *slot, uint64_t address);
 void explain_page_fault(const slot_t *slot, uint64_t address, uint64_t host_code, struct refusal *why);
 
 /* main.c */
-lp_t *attach_thread(void);
 lp_t *current_lp(void);
+void release_lp(lp_t *lp);
+void dispatch_system_calls(lp_t *lp);
 record_t *record_for(slot_t *slot, uint64_t tcs);
 void remember(lp_t *lp, const struct refusal *why);
 void divert_to_fixup(registers_t *regs, const struct refusal *why);

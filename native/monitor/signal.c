@@ -18,6 +18,7 @@
  */
 #include "signal.h"
 
+#include "../supervised/supervised.h"
 #include "sys.h"
 
 static bool within(uint64_t address, const char *begin, const char *end)
@@ -25,12 +26,12 @@ static bool within(uint64_t address, const char *begin, const char *end)
 	return address - (uint64_t)begin < (uint64_t)end - (uint64_t)begin;
 }
 
-static lp_t *lp_of_frame(const struct kernel_ucontext *uc)
+lp_t *lp_of_stack(const struct kernel_stack *stack)
 {
-	uint64_t offset = uc->stack.sp - LP_STACK_OFFSET - monitor_state.lps;
+	uint64_t offset = stack->sp - LP_STACK_OFFSET - monitor_state.lps;
 	lp_t *lp;
 
-	if (offset >= (uint64_t)LP_COUNT * LP_SIZE || offset & (LP_SIZE - 1))
+	if (!monitor_state.lps || offset >= (uint64_t)LP_COUNT * LP_SIZE || offset & (LP_SIZE - 1))
 		return NULL;
 	lp = (lp_t *)(monitor_state.lps + offset);
 	return lp->attached ? lp : NULL;
@@ -297,6 +298,10 @@ static void chain(int signal, struct kernel_siginfo *info, struct kernel_ucontex
 	uint64_t handler = old->handler;
 	uint64_t mask = uc->signal_mask | old->mask;
 
+	if (monitor_state.supervised) {
+		deliver(signal, info, uc, again);
+		return;
+	}
 	if (handler == SIG_DEFAULT || handler == SIG_IGNORE) {
 		struct kernel_sigaction fallback = { .handler = SIG_DEFAULT };
 
@@ -397,6 +402,8 @@ static void exception_inside(lp_t *lp, int signal, struct kernel_siginfo *info, 
 {
 	registers_t *regs = &uc->registers;
 
+	if (monitor_state.supervised && page_appears(why))
+		return;
 	remember(lp, why);
 	lp->rip = regs->rip;
 	asynchronous_exit(lp, regs, uc->fpstate, why);
@@ -471,9 +478,11 @@ static void signal_outside(lp_t *lp, int signal, struct kernel_siginfo *info, st
 	registers_t *regs = &uc->registers;
 
 	if (is_exception(signal, info)) {
-		uint32_t enclu = lp && signal != SIGNAL_SYS ? enclu_at(uc, NULL) : 0;
+		uint32_t enclu = signal != SIGNAL_SYS && (lp || monitor_state.supervised) ? enclu_at(uc, NULL) : 0;
 
-		if (enclu) {
+		if (enclu && !lp)
+			lp = attach_in_frame(uc);
+		if (enclu && lp) {
 			enclu_outside(lp, signal, info, uc, enclu);
 			return;
 		}
@@ -502,9 +511,11 @@ static void left(struct kernel_siginfo *info, struct kernel_ucontext *uc)
 static void handle(int signal, struct kernel_siginfo *info, struct kernel_ucontext *uc)
 {
 	registers_t *regs = &uc->registers;
-	lp_t *lp = lp_of_frame(uc);
+	lp_t *lp = lp_of_stack(&uc->stack);
 	struct refusal why;
 
+	if (monitor_state.supervised && trapped_call(signal, info, uc, lp))
+		return;
 	if (lp && settle(lp, uc, is_exception(signal, info)) && is_exception(signal, info)) {
 		if (!lp->record)
 			left(info, uc);
@@ -546,22 +557,27 @@ static void handle_signal(int signal, struct kernel_siginfo *info, struct kernel
 	write_flags(uc->registers.rflags, RFLAGS_NT | RFLAGS_ID);
 }
 
+struct kernel_sigaction monitor_action(const struct kernel_sigaction *wanted)
+{
+	return (struct kernel_sigaction){
+		.handler = (uint64_t)handle_signal,
+		.flags = FLAG_SIGINFO | FLAG_ONSTACK | FLAG_RESTORER | (wanted->flags & FLAG_RESTART),
+		.restorer = (uint64_t)signal_return,
+		.mask = ~0ul,
+	};
+}
+
 /* Take over the signals in the mask (bit n-1: signal n); what was there before is called from chain(). */
 int swsgx_hook(uint64_t mask)
 {
 	for (int signal = 1; signal <= 64; signal++) {
-		struct kernel_sigaction now;
-		struct kernel_sigaction ours = {
-			.handler = (uint64_t)handle_signal,
-			.restorer = (uint64_t)signal_return,
-			.mask = ~0ul,
-		};
+		struct kernel_sigaction now, ours;
 
 		if (!(mask >> (signal - 1) & 1) || sys_sigaction(signal, NULL, &now))
 			continue;
+		ours = monitor_action(&now);
 		if (now.handler == ours.handler)
 			continue;
-		ours.flags = FLAG_SIGINFO | FLAG_ONSTACK | FLAG_RESTORER | (now.flags & FLAG_RESTART);
 		monitor_state.old_actions[signal] = now;
 		if (sys_sigaction(signal, &ours, NULL))
 			return -signal;

@@ -64,6 +64,14 @@ struct kernel_ucontext {
 #define INT3_BYTES 1
 #define INT_N_BYTES 2
 #define MASK_BLOCK 0
+#define MASK_UNBLOCK 1
 #define MASK_SET 2
+
+/* main.c: give the calling thread a LogicalProcessor, and exchange the alternate stack of its signal frame. */
+lp_t *swsgx_attach_frame(struct kernel_stack *stack) __attribute__((visibility("hidden")));
+/* signal.c: whose alternate stack it is; NULL: not one of ours. */
+lp_t *lp_of_stack(const struct kernel_stack *stack) __attribute__((visibility("hidden")));
+/* signal.c: the monitor's own action in front of one of the program's. */
+struct kernel_sigaction monitor_action(const struct kernel_sigaction *wanted) __attribute__((visibility("hidden")));
 
 #endif

@@ -1,171 +1,203 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
- * System calls that the supervisor's filter traps (RET_TRAP): SIGSYS comes, the call is looked at here, in the
- * program's own process, and made again from this image, whose calls the filter lets through.
+ * System calls that the supervisor's filters trap (RET_TRAP): SIGSYS comes, and the call is looked at here, in the
+ * program's own process. What cannot concern SGX is made again from this image, whose calls the filters let through;
+ * the rest goes to the supervisor, which serves it or says that it is none of its own.
  *
  * What was learnt, and what this file relies on:
- *  - SIGSYS that is blocked, ignored or without a handler ends the process. So the program never really blocks or
- *    changes it: its bit is taken out of every mask that a call carries (rt_sigprocmask, rt_sigaction, sigsuspend,
- *    and the waits with a mask), and its action is kept here. The program sees its own action, but not its own bit.
- *  - UNBLOCK and calls without a mask pass the filter: they cannot do harm.
- *  - the kernel puts the mask of the frame in place when the handler returns, so rt_sigprocmask changes the frame.
- *  - the handler has an empty mask and SA_NODEFER: a call made again here may block, and the program's own handlers may
- *    run on top, make trapped calls, and leave by siglongjmp. Nothing is locked, nothing left half done.
+ *  - in an unarmed process the handler has an empty mask and SA_NODEFER: a call made again here may block, and the
+ *    program's own handlers may run on top, make trapped calls, and leave by siglongjmp. Nothing is locked, nothing
+ *    left half done.
  *  - SA_ONSTACK: Go's stacks are too small for a frame. Without an alternate stack the program's is used, below the
  *    red zone.
- *  - a vfork child shares this memory. It changes only the kept action of SIGSYS, which a spawning libc resets.
- *  - program memory is read by process_vm_readv, so that a bad pointer is EFAULT and no fault.
+ *  - in an armed process the monitor's handler comes here, with all signals blocked (supervised.h).
+ *  - an open file of a node is known by what fstat(2) says of it, in whatever process it turns up, by whatever way.
  */
-#include "signal.h"
+#include "supervised.h"
 
+#include "../vdso/vdso.h"
 #include "sys.h"
-#include "vdso.h"
 
-#define SIGSYS_BIT (1ul << (SIGNAL_SYS - 1))
-#define CODE_SECCOMP 1
-#define TRAP_DATA 0x5357 /* what our filter returns beside RET_TRAP; Python's seccomp.py has the same */
-#define SIGSET_BYTES 8
-#define ERROR_INVALID (-22l)
-#define ERROR_FAULT (-14l)
+#include <asm/stat.h>
+#include <linux/fcntl.h>
+#include <linux/mman.h>
 
-void supervised_prepare(uint64_t *stack);
-extern const char supervised_restorer[] __attribute__((visibility("hidden")));
+#define PATH_BYTES 4096ul
+#define PATH_CHUNK 256ul
+#define CLONE_VM 0x100ul
 
-struct io_vector {
-	uint64_t base;
-	uint64_t length;
-};
-
-struct mask_argument {
-	uint64_t mask;
-	uint64_t length;
-};
-
-/* The program's own action for SIGSYS. */
-static struct kernel_sigaction own_action;
-
-static long copy_in(void *to, uint64_t from, uint64_t length)
+static bool begins(const char *text, const char *end, const char *word)
 {
-	struct io_vector ours = { (uint64_t)to, length }, theirs = { from, length };
-	long copied = sys_call6(__NR_process_vm_readv, sys_getpid(), (long)&ours, 1, (long)&theirs, 1, 0);
-
-	return copied == (long)length ? 0 : ERROR_FAULT;
+	while (*word)
+		if (text == end || *text++ != *word++)
+			return false;
+	return true;
 }
 
-static long copy_out(uint64_t to, const void *from, uint64_t length)
+/* Whether a path can be one that the supervisor answers for. In doubt, yes. */
+static bool concerns_path(uint64_t path)
 {
-	struct io_vector ours = { (uint64_t)from, length }, theirs = { to, length };
-	long copied = sys_call6(__NR_process_vm_writev, sys_getpid(), (long)&ours, 1, (long)&theirs, 1, 0);
+	char text[PATH_CHUNK];
+	uint64_t done = 0;
 
-	return copied == (long)length ? 0 : ERROR_FAULT;
-}
+	while (done < PATH_BYTES) {
+		uint64_t room = PAGE_BYTES - ((path + done) & (PAGE_BYTES - 1));
+		uint64_t length = room < PATH_CHUNK ? room : PATH_CHUNK;
 
-static long again(const registers_t *r, uint64_t rdi, uint64_t rsi, uint64_t rdx, uint64_t r10, uint64_t r8,
-		  uint64_t r9)
-{
-	return sys_call6((long)r->rax, (long)rdi, (long)rsi, (long)rdx, (long)r10, (long)r8, (long)r9);
-}
+		if (copy_in(text, path + done, length))
+			return false; /* the call itself says EFAULT */
+		for (uint64_t i = 0; i < length; i++) {
+			const char *at = text + i, *end = text + length;
 
-static long signal_action(const registers_t *r)
-{
-	struct kernel_sigaction action = { 0 };
-	const struct kernel_sigaction old = own_action;
-	bool change = r->rsi;
-
-	if (r->r10 != SIGSET_BYTES)
-		return ERROR_INVALID;
-	if (change && copy_in(&action, r->rsi, sizeof(action)))
-		return ERROR_FAULT;
-	action.mask &= ~SIGSYS_BIT;
-	if (r->rdi != SIGNAL_SYS)
-		return again(r, r->rdi, change ? (uint64_t)&action : 0, r->rdx, r->r10, 0, 0);
-	if (change)
-		own_action = action;
-	return r->rdx ? copy_out(r->rdx, &old, sizeof(old)) : 0;
-}
-
-static long signal_mask(const registers_t *r, struct kernel_ucontext *uc)
-{
-	const uint64_t old = uc->signal_mask;
-	uint64_t set = 0;
-
-	if (r->r10 != SIGSET_BYTES)
-		return ERROR_INVALID;
-	if (copy_in(&set, r->rsi, sizeof(set)))
-		return ERROR_FAULT;
-	set &= ~SIGSYS_BIT;
-	if (r->rdi == MASK_BLOCK)
-		uc->signal_mask = old | set;
-	else if (r->rdi == MASK_SET)
-		uc->signal_mask = set;
-	else
-		return ERROR_INVALID;
-	return r->rdx ? copy_out(r->rdx, &old, sizeof(old)) : 0;
-}
-
-/* A wait with a mask: the call again, with a mask that lacks SIGSYS. */
-static long wait_with_mask(const registers_t *r)
-{
-	struct mask_argument argument;
-	uint64_t set, pointer;
-
-	switch (r->rax) {
-	case __NR_rt_sigsuspend:
-		pointer = r->rdi;
-		break;
-	case __NR_ppoll:
-		pointer = r->r10;
-		break;
-	case __NR_pselect6:
-		if (copy_in(&argument, r->r9, sizeof(argument)))
-			return ERROR_FAULT;
-		pointer = argument.mask;
-		break;
-	default: /* epoll_pwait, epoll_pwait2 */
-		pointer = r->r8;
-		break;
+			if (!*at)
+				return false;
+			if (begins(at, end, "sgx") || begins(at, end, "/fd/") || begins(at, end, "cpuinfo") ||
+			    begins(at, end, "/misc"))
+				return true;
+			/* A word may go on in the next chunk. */
+			if (length - i < 8 && done + i > 8 && (*at == 's' || *at == '/' || *at == 'c'))
+				return true;
+		}
+		done += length;
 	}
-	if (pointer) {
-		if (copy_in(&set, pointer, sizeof(set)))
-			return ERROR_FAULT;
-		set &= ~SIGSYS_BIT;
-		pointer = (uint64_t)&set;
-	}
+	return false;
+}
+
+/* Whether a file descriptor is of an SGX node. */
+static bool concerns_file(uint64_t fd)
+{
+	struct stat is;
+
+	return !sys_call4(__NR_fstat, (long)fd, (long)&is, 0, 0) && is.st_size == MARK_SIZE &&
+	       is.st_mode == MARK_MODE && !is.st_nlink;
+}
+
+/* Whether a range can have enclave mappings in it. */
+static bool concerns_range(uint64_t address, uint64_t length)
+{
+	const uint64_t *areas = (const uint64_t *)target_state.areas;
+
+	for (uint32_t i = 0; i < target_state.area_count; i++)
+		if (address < areas[2 * i + 1] && areas[2 * i] - address < length + PAGE_BYTES)
+			return true;
+		else if (address >= areas[2 * i] && address < areas[2 * i + 1])
+			return true;
+	return false;
+}
+
+static bool concerns_mapping(const registers_t *r)
+{
+	const uint64_t type = r->r10 & MAP_TYPE;
+
+	if (!(r->r10 & MAP_ANONYMOUS) && (type == MAP_SHARED || type == MAP_SHARED_VALIDATE || target_state.armed) &&
+	    concerns_file(r->r8))
+		return true;
+	return r->r10 & (MAP_FIXED | MAP_FIXED_NOREPLACE) && concerns_range(r->rdi, r->rsi);
+}
+
+/* Whether a call of the program's can concern SGX. */
+static bool concerns_sgx(const registers_t *r)
+{
 	switch (r->rax) {
-	case __NR_rt_sigsuspend:
-		return again(r, pointer, r->rsi, 0, 0, 0, 0);
-	case __NR_ppoll:
-		return again(r, r->rdi, r->rsi, r->rdx, pointer, r->r8, 0);
-	case __NR_pselect6:
-		argument.mask = pointer;
-		return again(r, r->rdi, r->rsi, r->rdx, r->r10, r->r8, (uint64_t)&argument);
+	case __NR_open:
+	case __NR_stat:
+	case __NR_lstat:
+	case __NR_access:
+	case __NR_readlink:
+		return concerns_path(r->rdi);
+	case __NR_newfstatat:
+		return (r->r10 & AT_EMPTY_PATH && concerns_file(r->rdi)) || concerns_path(r->rsi);
+	case __NR_statx:
+		return (r->rdx & AT_EMPTY_PATH && concerns_file(r->rdi)) || concerns_path(r->rsi);
+	case __NR_openat:
+	case __NR_openat2:
+	case __NR_readlinkat:
+	case __NR_faccessat:
+	case __NR_faccessat2:
+		return concerns_path(r->rsi);
+	case __NR_ioctl:
+	case __NR_fstat:
+	case __NR_lseek:
+	case __NR_flock:
+		return concerns_file(r->rdi);
+	case __NR_mmap:
+		return concerns_mapping(r);
+	case __NR_munmap:
+	case __NR_mprotect:
+	case __NR_pkey_mprotect:
+	case __NR_madvise:
+		return concerns_range(r->rdi, r->rsi);
+	case __NR_mremap:
+		return concerns_range(r->rdi, r->rsi) || (r->r10 & MREMAP_FIXED && concerns_range(r->r8, r->rdx));
 	default:
-		return again(r, r->rdi, r->rsi, r->rdx, r->r10, pointer, r->r9);
+		return false;
 	}
 }
 
-/* A SIGSYS that is none of ours: sent by somebody, or from a filter of the program's own. */
-static void own_signal(int signal, struct kernel_siginfo *info, struct kernel_ucontext *uc)
+static bool may_block(const registers_t *r)
 {
-	const struct kernel_sigaction fallback = { .handler = SIG_DEFAULT };
-
-	if (own_action.handler == SIG_IGNORE && info->code <= 0)
-		return;
-	if (own_action.handler == SIG_DEFAULT || own_action.handler == SIG_IGNORE) {
-		sys_sigaction(signal, &fallback, NULL);
-		sys_tgkill(sys_getpid(), sys_gettid(), signal);
-		return;
-	}
-	((void (*)(int, struct kernel_siginfo *, struct kernel_ucontext *))own_action.handler)(signal, info, uc);
+	return r->rax == __NR_open || r->rax == __NR_openat || r->rax == __NR_openat2 || r->rax == __NR_flock;
 }
 
-static void trapped(int signal, struct kernel_siginfo *info, struct kernel_ucontext *uc)
+/* Have the program's call made when the handler has returned. */
+static struct call_frame *behind_handler(registers_t *r)
+{
+	struct call_frame *frame = (struct call_frame *)(r->rsp - CALL_FRAME);
+
+	*frame = (struct call_frame){ .back = r->rip, .rdi = r->rdi, .r10 = r->r10, .r8 = r->r8, .r9 = r->r9 };
+	r->rsp = (uint64_t)frame;
+	r->rip = (uint64_t)call_begin;
+	return frame;
+}
+
+static void undo_call(registers_t *r, uint64_t rip)
+{
+	const struct call_frame *frame = (const struct call_frame *)r->rsp;
+
+	r->rdi = frame->rdi;
+	r->r10 = frame->r10;
+	r->r8 = frame->r8;
+	r->r9 = frame->r9;
+	r->rcx = frame->back;
+	r->rip = rip;
+	r->rsp += CALL_FRAME;
+}
+
+/* A signal in calls.S: before the call, the program is at its SYSCALL; behind it, behind. */
+static void settle_call(registers_t *r)
+{
+	const struct call_frame *frame = (const struct call_frame *)r->rsp;
+
+	if (r->rip == (uint64_t)call_begin)
+		undo_call(r, frame->back - SYSCALL_BYTES);
+	else if (r->rip >= (uint64_t)call_made && r->rip <= (uint64_t)call_loaded)
+		undo_call(r, frame->back);
+	else if (r->rip > (uint64_t)call_loaded && r->rip < (uint64_t)call_end)
+		r->rip = r->rcx;
+}
+
+static bool is_waiting_call(uint64_t number)
+{
+	return number == __NR_rt_sigsuspend || number == __NR_ppoll || number == __NR_pselect6 ||
+	       number == __NR_epoll_pwait || number == __NR_epoll_pwait2;
+}
+
+static void serve(struct kernel_ucontext *uc, lp_t *lp)
 {
 	registers_t *r = &uc->registers;
+	const bool armed = target_state.armed;
 	long result;
 
-	if (info->code != CODE_SECCOMP || info->error != TRAP_DATA) {
-		own_signal(signal, info, uc);
+	if (is_waiting_call(r->rax)) {
+		if (armed)
+			behind_handler(r);
+		result = set_blocked_by_call(r, armed, uc);
+		if (!armed) {
+			r->rax = (uint64_t)result;
+		} else if (result) {
+			undo_call(r, ((const struct call_frame *)r->rsp)->back);
+			r->rax = (uint64_t)result;
+		}
 		return;
 	}
 	switch (r->rax) {
@@ -173,34 +205,93 @@ static void trapped(int signal, struct kernel_siginfo *info, struct kernel_ucont
 		result = signal_action(r);
 		break;
 	case __NR_rt_sigprocmask:
-		result = signal_mask(r, uc);
+		result = signal_mask(r, lp, uc);
 		break;
-	case __NR_rt_sigsuspend:
-	case __NR_ppoll:
-	case __NR_pselect6:
-	case __NR_epoll_pwait:
-	case __NR_epoll_pwait2:
-		result = wait_with_mask(r);
+	case __NR_sigaltstack:
+		result = alternate_stack(r, lp, uc);
 		break;
-	default: /* a path call */
-		result = again(r, r->rdi, r->rsi, r->rdx, r->r10, r->r8, r->r9);
+	case __NR_fork:
+	case __NR_clone:
+		if (armed && !(r->rax == __NR_clone && r->rdi & CLONE_VM)) {
+			result = fork_call(r, lp);
+			break;
+		}
+		goto again;
+	case __NR_exit:
+		thread_exit(r, lp, uc);
+		return;
+	default:
+		if (concerns_sgx(r) && ask_call(r, uc->signal_mask | (lp ? lp->blocked : 0), &result)) {
+			if (result != ERROR_RESTART)
+				break;
+			if (restarts(uc->signal_mask)) {
+				r->rip -= SYSCALL_BYTES;
+				return;
+			}
+			result = ERROR_INTERRUPTED;
+			break;
+		}
+	again:
+		if (armed && may_block(r)) {
+			behind_handler(r);
+			return;
+		}
+		result = sys_call6((long)r->rax, (long)r->rdi, (long)r->rsi, (long)r->rdx, (long)r->r10, (long)r->r8,
+				   (long)r->r9);
 		break;
 	}
 	r->rax = (uint64_t)result;
+}
+
+/* signal.c asks first. True: the signal was a trapped call, and is dealt with. */
+bool trapped_call(int signal, struct kernel_siginfo *info, struct kernel_ucontext *uc, lp_t *lp)
+{
+	settle_call(&uc->registers);
+	if (signal != SIGNAL_SYS || info->code != CODE_SECCOMP || info->error != TRAP_DATA || (lp && lp->record))
+		return false;
+	serve(uc, lp);
+	return true;
+}
+
+/* A SIGSYS of an unarmed process that is none of ours: sent by somebody, or from a filter of the program's own. */
+static void own_signal(int signal, struct kernel_siginfo *info, struct kernel_ucontext *uc)
+{
+	const struct kernel_sigaction *own = &monitor_state.old_actions[signal], fallback = { .handler = SIG_DEFAULT };
+
+	if (own->handler == SIG_IGNORE && info->code <= 0)
+		return;
+	if (own->handler == SIG_DEFAULT || own->handler == SIG_IGNORE) {
+		sys_sigaction(signal, &fallback, NULL);
+		sys_tgkill(sys_getpid(), sys_gettid(), signal);
+		return;
+	}
+	((void (*)(int, struct kernel_siginfo *, struct kernel_ucontext *))own->handler)(signal, info, uc);
+}
+
+static void unarmed(int signal, struct kernel_siginfo *info, struct kernel_ucontext *uc)
+{
+	if (info->code != CODE_SECCOMP || info->error != TRAP_DATA) {
+		own_signal(signal, info, uc);
+		return;
+	}
+	serve(uc, NULL);
+	/* Serving may have armed the process: then more signals must not be blocked. */
+	uc->signal_mask &= ~never_blocked();
 }
 
 /* start.S, before the program's first instruction, with its stack as exec left it. */
 void supervised_prepare(uint64_t *stack)
 {
 	const struct kernel_sigaction ours = {
-		.handler = (uint64_t)trapped,
+		.handler = (uint64_t)unarmed,
 		.flags = FLAG_SIGINFO | FLAG_ONSTACK | FLAG_NODEFER | FLAG_RESTART | FLAG_RESTORER,
 		.restorer = (uint64_t)supervised_restorer,
 	};
-	uint64_t set = SIGSYS_BIT;
+	uint64_t set = SIGNAL_BIT(SIGNAL_SYS);
 
 	vdso_prepare(stack);
-	own_action.handler = SIG_DEFAULT;
+	owned_signals = SIGNAL_BIT(SIGNAL_SYS);
+	monitor_state.old_actions[SIGNAL_SYS].handler = SIG_DEFAULT;
 	sys_sigaction(SIGNAL_SYS, &ours, NULL);
-	sys_sigprocmask(1, &set, NULL);
+	sys_sigprocmask(MASK_UNBLOCK, &set, NULL);
 }

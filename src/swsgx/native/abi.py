@@ -18,17 +18,27 @@ from enum import IntEnum, IntFlag
 from swsgx.isa.layout import Layout, octets, u8, u16, u32, u64, zero
 
 __all__ = [
+    "AREA_COUNT",
+    "ASK_NUMBER",
     "EXIT_KEYS",
     "EXIT_TABLE_SIZE",
+    "FILTER_BYTES",
     "FRAME_MAP_OFFSET",
+    "INJECTED_NUMBER",
     "LP_COUNT",
     "LP_GUARD_OFFSET",
     "LP_SIZE",
     "LP_STACK_OFFSET",
     "LP_XSTATE_OFFSET",
+    "CALLS_AT_ONCE",
+    "MARK_MODE",
+    "MARK_SIZE",
     "SLOT_COUNT",
     "STEPPED_PAGES",
+    "TRAP_DATA",
     "XSTATE_COMPONENTS",
+    "Answer",
+    "Ask",
     "Check",
     "EnclaveCall",
     "EnclaveHead",
@@ -36,10 +46,14 @@ __all__ = [
     "EnclaveSlot",
     "EpcmEntry",
     "EpcmState",
+    "HostCall",
     "LogicalProcessor",
     "MonitorConfig",
+    "OwnCall",
     "Registers",
+    "Request",
     "SlotFlags",
+    "TargetState",
     "ThreadRecord",
     "VisibleRun",
     "VmaBits",
@@ -70,6 +84,22 @@ EXIT_TABLE_SIZE = 4096
 STEPPED_PAGES = 32
 #: XSAVE components that a machine can have.
 XSTATE_COMPONENTS = 64
+
+#: System call numbers that no kernel has. The injected code ends with the first; with the second, code of the image
+#: asks the supervisor. Without a supervisor both are ENOSYS.
+INJECTED_NUMBER = 0x53475800
+ASK_NUMBER = 0x53475801
+#: What our filters return beside RET_TRAP.
+TRAP_DATA = 0x5357
+#: What fstat(2) says of a file that stands for an open SGX node, beside being a regular file without a name.
+MARK_SIZE = 0x5357
+MARK_MODE = 0o101646
+#: System calls that one answer of the supervisor can have made.
+CALLS_AT_ONCE = 8
+#: Address ranges that a process keeps for a quick look whether a memory call can concern an enclave.
+AREA_COUNT = 64
+#: Room for the second filter's program.
+FILTER_BYTES = 4096
 
 
 class EpcmState(IntFlag):
@@ -303,7 +333,10 @@ class LogicalProcessor(Layout, size=4096, align=4096, source=SWSGX):
     reserved_146 = zero(146, 6)
     stepping = u64(152, "how many pages of guards a host store is being dropped on")
     stepped = octets(160, 8 * STEPPED_PAGES, "their addresses, u64 each")
-    reserved_416 = zero(416, 3680)
+    blocked = u64(
+        416, "signals that the program believes to be blocked and that never are, bit n-1 for signal n"
+    )
+    reserved_424 = zero(424, 3672)
 
 
 class MonitorConfig(Layout, size=192, align=8, source=SWSGX):
@@ -344,3 +377,94 @@ class EnclaveCall(Layout, size=448, align=64, source=SWSGX):
     stack = u64(416, "first byte above the stack to make the call on, a multiple of 16")
     count = u64(424, "swsgx_round_trips: how often to enter")
     reserved_432 = zero(432, 16)
+
+
+class Ask(IntEnum):
+    """What a supervised process wants of the supervisor; :attr:`Request.op`.
+
+    CALL: a system call of the program's own that may concern SGX. CONTINUE: the calls of the last answer are made.
+    ARM: the process is about to use SGX. FORK, FORKED, CHILD: before a fork, behind it in the parent, and in the child.
+    FAULT: a page of an enclave was touched that is not mapped. CODE: a file was mapped executable.
+    """
+
+    CALL = 1
+    CONTINUE = 2
+    ARM = 3
+    FORK = 4
+    FORKED = 5
+    CHILD = 6
+    FAULT = 7
+    CODE = 8
+
+
+class Answer(IntEnum):
+    """What the supervisor says to it.
+
+    DONE: :attr:`Request.result` is the result. CALLS: make these calls, then CONTINUE. PASS: none of ours, make the
+    program's call. ARM_FIRST: ask ARM, then the same again.
+    """
+
+    DONE = 0
+    CALLS = 1
+    PASS = 2
+    ARM_FIRST = 3
+
+
+class OwnCall(IntEnum):
+    """Numbers of a :class:`HostCall` that are no system calls: the image does them itself.
+
+    PIN and UNPIN (slot): the range stays where it belongs meanwhile. FORGET (base, size): the enclave is about to go.
+    """
+
+    PIN = 0x53475810
+    UNPIN = 0x53475811
+    FORGET = 0x53475812
+
+
+class HostCall(Layout, size=64, align=8, source=SWSGX):
+    """One system call that the supervisor has a process make."""
+
+    number = u64(0, "of the system call, or an OwnCall")
+    arg0 = u64(8)
+    arg1 = u64(16)
+    arg2 = u64(24)
+    arg3 = u64(32)
+    arg4 = u64(40)
+    arg5 = u64(48)
+    result = u64(56, "what it gave, filled in by the process")
+
+
+class Request(Layout, size=608, align=8, source=SWSGX):
+    """What a process asks, and the answer; in the process's memory."""
+
+    op = u32(0, "ASK_*")
+    number = u32(4, "CALL: of the system call")
+    key = u64(8, "TargetState.key")
+    arg0 = u64(16)
+    arg1 = u64(24)
+    arg2 = u64(32)
+    arg3 = u64(40)
+    arg4 = u64(48)
+    arg5 = u64(56)
+    result = u64(64, "answer: the result, as a system call's")
+    token = u64(72, "the supervisor's own, kept from answer to CONTINUE")
+    count = u32(80, "answer: how many of the calls to make; CONTINUE: how many were made")
+    reserved_84 = zero(84, 4)
+    blocked = u64(88, "signals that the program blocks, bit n-1 for signal n")
+    calls = octets(96, 512, "CALLS_AT_ONCE HostCalls")
+
+
+class TargetState(Layout, size=1216, align=64, source=SWSGX):
+    """What the supervisor must know of an armed process, and writes into it."""
+
+    key = u64(0, "which process this is, given by the supervisor; 0: not armed")
+    slots = u64(8, "the EnclaveSlot table")
+    exit_stub = u64(16, "the exit stub's code, to copy; its last 16 bytes are exit table and exit_common")
+    exit_stub_size = u64(24, "bytes")
+    exit_common = u64(32, "what goes into its last 8 bytes")
+    filter = u64(40, "FILTER_BYTES for the second filter's program, behind its struct sock_fprog")
+    area_count = u32(48, "entries of areas")
+    armed = u32(52, "1: the monitor has the process's signals")
+    reserved_56 = zero(56, 8)
+    areas = octets(64, 1024, "AREA_COUNT pairs of u64: ranges in which enclave mappings lie, ascending")
+    reserved_1088 = zero(1088, 128)

@@ -1,0 +1,55 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * CPUID as the emulated CPU says it: UD2 at one of our patched sites, with the host's answer changed by a table.
+ *
+ * Who writes what: the image exports swsgx_cpuid_table, all zero. The supervisor writes answers once, before the program's
+ * first instruction. Each list of sites is written to fresh memory, then its address to sites (8 bytes, aligned), and
+ * only then are the sites patched; so a thread that meets a patched site finds it in whichever list it sees. A
+ * list that was replaced stays as it is.
+ */
+#ifndef SWSGX_CPUID_H
+#define SWSGX_CPUID_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "monitor.h"
+
+#define CPUID_OVERRIDES 12
+#define CPUID_ANY_SUBLEAF 0xffffffffu
+
+/* answer & keep | set, for EAX, EBX, ECX, EDX. */
+struct cpuid_override {
+	uint32_t leaf;
+	uint32_t subleaf; /* or CPUID_ANY_SUBLEAF, for leaves without subleaves */
+	uint32_t keep[4];
+	uint32_t set[4];
+};
+
+struct cpuid_answers {
+	uint32_t maximum; /* basic leaves up to this one exist at least */
+	uint32_t count;	  /* of the overrides; a subleaf of 12H that none names is all zero */
+	struct cpuid_override overrides[CPUID_OVERRIDES];
+};
+
+struct cpuid_sites {
+	uint64_t count;
+	uint64_t addresses[]; /* ascending */
+};
+
+struct cpuid_table {
+	uint64_t sites; /* of a struct cpuid_sites; 0: nothing is patched */
+	struct cpuid_answers answers;
+};
+
+_Static_assert(sizeof(struct cpuid_override) == 40, "Python's pack_overrides");
+_Static_assert(sizeof(struct cpuid_answers) == 8 + CPUID_OVERRIDES * 40, "Python's pack_overrides");
+_Static_assert(__builtin_offsetof(struct cpuid_table, answers) == 8, "Python writes answers behind sites");
+
+/*
+ * Called for SIGILL with RIP at a UD2. True: it was one of ours, and regs are as behind a CPUID. False: it is the
+ * program's own.
+ */
+bool cpuid_emulate(registers_t *regs);
+
+#endif
