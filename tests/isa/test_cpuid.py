@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from swsgx.isa import (
     DEFAULT_LAUNCH_SIGNER,
     INTEL_COMPONENTS,
+    SGX_LEAF,
     Attributes,
     CpuidResult,
     CpuModel,
@@ -20,6 +21,7 @@ from swsgx.isa import (
     lepubkeyhash_digest,
     lepubkeyhash_words,
 )
+from swsgx.isa.cpuid import overrides
 
 SGX2 = CpuModel.with_sgx2()
 
@@ -102,3 +104,18 @@ def test_the_default_launch_hash_is_what_the_registers_hold_after_reset() -> Non
 def test_a_launch_hash_of_another_length_is_refused(size: int) -> None:
     with pytest.raises(ValueError, match="a digest has 32"):
         lepubkeyhash_words(bytes(size))
+
+
+@pytest.mark.parametrize("model", [SGX2, CpuModel.with_sgx1(), CpuModel.with_sgx1(flc=False)], ids=str)
+@pytest.mark.parametrize("host", [0, 0xFFFF_FFFF], ids=hex)
+def test_a_hosts_own_sgx_does_not_shine_through(model: CpuModel, host: int) -> None:
+    answers = {
+        (change.leaf, change.subleaf): change.apply(CpuidResult(*[host] * 4)) for change in overrides(model)
+    }
+    assert set(answers) == {(7, 0), (SGX_LEAF, 0), (SGX_LEAF, 1), (SGX_LEAF, 2)}
+    for subleaf in range(3):
+        assert answers[SGX_LEAF, subleaf] == leaf_12h(model, subleaf)
+    eax, ebx, ecx, edx = answers[7, 0]
+    assert eax == host
+    assert (ebx >> 2 & 1, ecx >> 30 & 1, edx >> 1 & 1) == (1, int(model.flc), 0)
+    assert (ebx | 1 << 2, ecx | 1 << 30, edx | 1 << 1) == (host | 1 << 2, host | 1 << 30, host | 1 << 1)

@@ -17,9 +17,11 @@ __all__ = [
     "DEFAULT_EPC_SIZE",
     "SGX_LEAF",
     "CpuModel",
+    "CpuidOverride",
     "CpuidResult",
     "leaf_7_bits",
     "leaf_12h",
+    "overrides",
 ]
 
 #: The CPUID leaf that tells of SGX.
@@ -29,8 +31,11 @@ DEFAULT_EPC_BASE = 0x7020_0000
 #: Bytes of EPC.
 DEFAULT_EPC_SIZE = 128 << 20
 
+_FEATURE_LEAF = 7
 _EBX_SGX = 1 << 2
 _ECX_SGX_LC = 1 << 30
+_EDX_SGX_KEYS = 1 << 1
+_BITS_32 = (1 << 32) - 1
 _EAX_SGX1 = 1 << 0
 _EAX_SGX2 = 1 << 1
 _EAX_EDECCSSA = 1 << 11
@@ -45,6 +50,26 @@ class CpuidResult(NamedTuple):
     ebx: int = 0
     ecx: int = 0
     edx: int = 0
+
+
+class CpuidOverride(NamedTuple):
+    """What becomes of a host's answer: ``answer & keep | set``, register by register.
+
+    Attributes:
+        leaf: EAX.
+        subleaf: ECX.
+        keep: bits of the host that stay.
+        set: bits that are set whatever the host says.
+    """
+
+    leaf: int
+    subleaf: int
+    keep: CpuidResult
+    set: CpuidResult
+
+    def apply(self, answer: CpuidResult) -> CpuidResult:
+        """The changed answer."""
+        return CpuidResult(*(a & k | s for a, k, s in zip(answer, self.keep, self.set, strict=True)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,3 +216,17 @@ def leaf_12h(model: CpuModel, subleaf: int) -> CpuidResult:
             size >> 32,
         )
     return CpuidResult()
+
+
+def overrides(model: CpuModel) -> tuple[CpuidOverride, ...]:
+    """What a host's CPUID must be changed by, so that it tells of this CPU's SGX and of no other.
+
+    A subleaf of 12H that is not named here is all zero, so the first one behind the EPC section ends the enumeration.
+    The highest basic leaf, which CPUID.0 tells, must be at least :data:`SGX_LEAF`.
+    """
+    ours = leaf_7_bits(model)
+    theirs = CpuidResult(_BITS_32, _BITS_32 & ~_EBX_SGX, _BITS_32 & ~_ECX_SGX_LC, _BITS_32 & ~_EDX_SGX_KEYS)
+    subleaves = (
+        CpuidOverride(SGX_LEAF, subleaf, CpuidResult(), leaf_12h(model, subleaf)) for subleaf in range(3)
+    )
+    return (CpuidOverride(_FEATURE_LEAF, 0, theirs, ours), *subleaves)
