@@ -136,6 +136,8 @@ lp_t *current_lp(void)
 	uint64_t fsbase = read_fsbase();
 	struct cache_line *line = &monitor_state.lp_cache[lp_line(fsbase)];
 
+	if (!monitor_state.lps)
+		return NULL;
 	for (uint32_t i = 0; i < LP_COUNT; i++) {
 		lp_t *lp = lp_at(i);
 

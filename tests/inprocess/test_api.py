@@ -18,11 +18,12 @@ import pytest
 from swsgx.cpu.encls.edbgrd import edbgrd
 from swsgx.identity.signer import generate_key, sign
 from swsgx.identity.sigstruct import SigstructOptions, unsigned
-from swsgx.inprocess import RESUME, DriverError, EnclaveFault, Exit, Reentry, Sgx, host_model, reenter
+from swsgx.inprocess import RESUME, DriverError, EnclaveFault, Exit, Reentry, Sgx, reenter
 from swsgx.inprocess.process import process
 from swsgx.isa.address import PAGE_SIZE
 from swsgx.isa.cpuid import CpuModel
 from swsgx.isa.flags import Attributes, Miscselect
+from swsgx.native.host import host_model
 from swsgx.isa.leaves import Enclu
 from swsgx.isa.ssa import INTEL_COMPONENTS
 from swsgx.isa.vectors import Vector
@@ -342,7 +343,7 @@ def test_a_model_of_ones_own_is_used() -> None:
     with Sgx(model=model) as sgx:
         assert sgx.cpu.model is model
         CALLEE.build().load(sgx).enclave.enter(rdi=4).check()
-    assert host_model(process(), 1 << 20).epc_size == 1 << 20
+    assert host_model(process().monitor, 1 << 20).epc_size == 1 << 20
 
 
 def test_an_epc_that_is_too_small_is_enomem_with_a_remedy() -> None:

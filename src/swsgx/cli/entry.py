@@ -14,21 +14,19 @@ def main() -> None:
     Raises:
         SystemExit: always; its code is the exit status.
     """
-    trap = False
     match sys.argv[1:]:
         case ["run", "--", _, *_]:
             program = sys.argv[3:]
-        case ["run", "--trap-paths", "--", _, *_]:
-            program, trap = sys.argv[4:], True
         case ["run", str(word), *_] if not word.startswith("-"):
             program = sys.argv[2:]
         case _:
             program = []
     if program:
         from swsgx.supervisor.run import run_program
+        from swsgx.supervisor.settings import Settings
 
         with contextlib.suppress(FileNotFoundError):  # the image is not built, which the command can say
-            sys.exit(run_program(program, trap))
+            sys.exit(run_program(program, Settings()))
     from swsgx.cli.main import main as command_line
 
     command_line()

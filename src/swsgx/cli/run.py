@@ -1,37 +1,72 @@
-"""``swsgx run``: an unmodified program, and all that it starts, under supervision."""
+"""``swsgx run``: an unmodified program, and all that it starts, with an SGX device."""
 
 from __future__ import annotations
 
 import click
 
 from swsgx.cli.errors import Refused
+from swsgx.cli.options import U64
+from swsgx.isa.address import PAGE_SIZE
 
 __all__ = ["command"]
 
 
 @click.command(
     "run",
-    short_help="Run an unmodified program under supervision.",
-    context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False},
+    short_help="Run an unmodified program with an SGX device.",
+    context_settings={"ignore_unknown_options": False, "allow_interspersed_args": False},
+)
+@click.option("--epc", "epc_size", type=U64, default="128M", show_default=True, help="Size of the EPC.")
+@click.option(
+    "--isolation",
+    type=click.Choice(["auto", "hidden", "off"]),
+    default="auto",
+    show_default=True,
+    help="What a program sees of its enclaves from outside: docs/isolation.md.",
 )
 @click.option(
-    "--trap-paths",
-    is_flag=True,
-    help="Experimental: look at path calls in the process, as the SGX device will need.",
+    "--cpu", type=click.Choice(["sgx1", "sgx2"]), default="sgx2", show_default=True, help="The CPU to be."
 )
+@click.option(
+    "--profile",
+    type=click.Choice(["6.12", "6.1", "v23"]),
+    default="6.12",
+    show_default=True,
+    help="The kernel's driver to be.",
+)
+@click.option("--no-patch", is_flag=True, help="Leave every byte of the program's and the enclaves' code alone.")
+@click.option("--explain", is_flag=True, help="Say on stderr which rule refused a call or raised an exception.")
+@click.option("--trace", type=click.Path(dir_okay=False), default="", help="Write all SGX events to a file, JSON lines.")
+@click.option("--log", type=click.Path(dir_okay=False), default="", help="Say things to this file, not on stderr.")
 @click.argument("program")
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
 @click.pass_context
-def command(ctx: click.Context, trap_paths: bool, program: str, arguments: tuple[str, ...]) -> None:
-    """Run PROGRAM with its ARGUMENTS; whatever it starts is supervised too.
+def command(
+    ctx: click.Context,
+    epc_size: int,
+    isolation: str,
+    cpu: str,
+    profile: str,
+    no_patch: bool,
+    explain: bool,
+    trace: str,
+    log: str,
+    program: str,
+    arguments: tuple[str, ...],
+) -> None:
+    """Run PROGRAM with its ARGUMENTS; it and whatever it starts share one SGX machine.
 
     The exit status is the program's, and a signal that ends it ends swsgx. 127: not found; 126: cannot be run;
-    125: the supervisor died. Programs do not get an SGX device yet.
+    125: the supervisor died.
     """
     from swsgx.supervisor.run import run_program
+    from swsgx.supervisor.settings import Settings
 
+    if epc_size % PAGE_SIZE or not epc_size:
+        raise Refused(f"--epc {epc_size:#x}: expected whole pages of {PAGE_SIZE} bytes, at least one, say 64M")
+    settings = Settings(epc_size, isolation, cpu, profile, not no_patch, explain, trace, log)
     try:
-        status = run_program([program, *arguments], trap_paths)
+        status = run_program([program, *arguments], settings)
     except FileNotFoundError as error:
         text = "is not built: run `make -C native` (needs gcc and make), or install a wheel"
         raise Refused(f"{error.filename} {text}") from error

@@ -2,7 +2,7 @@
 
 from swsgx.inprocess.enclave import RESUME, Enclave, Exit, Reentry, reenter
 from swsgx.inprocess.errors import DriverError, EnclaveFault
-from swsgx.inprocess.sgx import Isolation, Sgx, host_model
+from swsgx.inprocess.sgx import Isolation, Sgx
 
 __all__ = [
     "RESUME",
@@ -13,6 +13,5 @@ __all__ = [
     "Isolation",
     "Reentry",
     "Sgx",
-    "host_model",
     "reenter",
 ]

@@ -30,6 +30,7 @@ from swsgx.linux.encl import Encl, EnclaveMapping
 from swsgx.linux.engine import MappedRun
 from swsgx.native.abi import EXIT_TABLE_SIZE, FRAME_MAP_OFFSET, EnclaveSlot, SlotFlags, ThreadRecord
 from swsgx.native.images import address_of
+from swsgx.native.runs import Runs
 from swsgx.native.shm import PrivateRegion
 
 __all__ = ["NativeEngine"]
@@ -217,22 +218,30 @@ class NativeEngine:
         """Map each run of the enclave's contents, or inaccessible memory where nothing may be accessed."""
         with self._in_place(encl) as attached:
             for run in runs:
-                if run.prot:
-                    host_mmap(
-                        run.address,
-                        run.length,
-                        run.prot,
-                        (mmap.MAP_PRIVATE if VisibleRuns.private(run.prot) else mmap.MAP_SHARED) | MAP_FIXED,
-                        encl.store.contents.fd,
-                        run.address - encl.base,
-                    )
-                else:
-                    host_mmap(run.address, run.length, PROT_NONE, _RESERVED | MAP_FIXED)
+                self._map(encl, run)
                 if attached is not None:
                     attached.runs.replace(run.address, run.address + run.length, run.prot)
 
-    # Private and shared mappings differ, so a new protection is a new mapping.
-    protect = map
+    def protect(self, encl: Encl, runs: Iterable[MappedRun]) -> None:
+        """The same for what is mapped; by mprotect(2) where private stays private and shared stays shared."""
+        with self._in_place(encl) as attached:
+            for run in runs:
+                start, end = run.address, run.address + run.length
+                if run.prot and attached is not None and attached.runs.keeps_kind(start, end, run.prot):
+                    _protect(start, run.length, run.prot)
+                else:
+                    self._map(encl, run)
+                if attached is not None:
+                    attached.runs.replace(start, end, run.prot)
+
+    @staticmethod
+    def _map(encl: Encl, run: MappedRun) -> None:
+        if not run.prot:
+            host_mmap(run.address, run.length, PROT_NONE, _RESERVED | MAP_FIXED)
+            return
+        kind = mmap.MAP_PRIVATE if Runs.private(run.prot) else mmap.MAP_SHARED
+        offset = run.address - encl.base
+        host_mmap(run.address, run.length, run.prot, kind | MAP_FIXED, encl.store.contents.fd, offset)
 
     def unmap(self, encl: Encl | None, address: Linaddr, length: int) -> None:
         """Take the range away."""

@@ -30,6 +30,7 @@ from swsgx.native.abi import (
     LogicalProcessor,
     MonitorConfig,
 )
+from swsgx.native.host import xsave_components
 from swsgx.native.images import Monitor, address_of
 from swsgx.native.shm import PrivateRegion
 
@@ -37,8 +38,6 @@ __all__ = ["Process", "process"]
 
 #: Exceptions: always the monitor's.
 _EXCEPTIONS = {signal.SIGILL, signal.SIGTRAP, signal.SIGBUS, signal.SIGFPE, signal.SIGSEGV, signal.SIGSYS}
-#: CPUID leaf that enumerates XSAVE components.
-_XSTATE_LEAF = 0x0D
 
 
 class Process:
@@ -53,15 +52,12 @@ class Process:
     def __init__(self) -> None:
         self.monitor = Monitor()
         self.xcr0 = self.monitor.xcr0()
-        self.components: dict[int, tuple[int, int]] = {}
+        self.components = xsave_components(self.monitor)
         self._slots = PrivateRegion(SLOT_COUNT * EnclaveSlot.size_of)
         self._free_slots = list(range(SLOT_COUNT - 1, -1, -1))
         self._xstate = PrivateRegion(8 * XSTATE_COMPONENTS)
-        for bit in range(2, 63):
-            if self.xcr0 >> bit & 1:
-                size, offset, _, _ = self.monitor.cpuid(_XSTATE_LEAF, bit)
-                self.components[bit] = (offset, size)
-                struct.pack_into("<II", self._xstate.view, 8 * bit, offset, size)
+        for bit, place in self.components.items():
+            struct.pack_into("<II", self._xstate.view, 8 * bit, *place)
         reserved = host_mmap(
             0,
             (LP_COUNT + 1) * LP_SIZE,

@@ -22,38 +22,19 @@ from swsgx.inprocess.engine import NativeEngine
 from swsgx.inprocess.errors import DriverError
 from swsgx.inprocess.loader import Loader
 from swsgx.inprocess.memory import OwnMemory
-from swsgx.inprocess.process import Process, process
+from swsgx.inprocess.process import process
 from swsgx.isa.cpuid import DEFAULT_EPC_SIZE, CpuModel
 from swsgx.isa.sigstruct import Sigstruct
-from swsgx.isa.ssa import INTEL_COMPONENTS, XsaveComponent
 from swsgx.linux.device import Driver, EnclaveFile
 from swsgx.linux.mm import AddressSpace
 from swsgx.linux.outcome import Outcome
 from swsgx.linux.profile import UPSTREAM_6_12, Profile
 from swsgx.linux.task import Task
+from swsgx.native.host import host_model
 from swsgx.native.images import address_of
 from swsgx.trace import OFF, Recorder
 
-__all__ = ["Isolation", "Sgx", "host_model"]
-
-#: XFRM bits that the model's CPU accepts, if the real one has them: x87, SSE, AVX, AVX-512.
-_XFRM = 0xE7
-
-
-def host_model(owner: Process, epc_size: int = DEFAULT_EPC_SIZE) -> CpuModel:
-    """An SGX2 CPU with the extended state that this machine really has, at its real offsets.
-
-    Args:
-        owner: where XCR0 and the component sizes were read.
-        epc_size: bytes, whole pages.
-    """
-    names = {component.bit: component.name for component in INTEL_COMPONENTS}
-    components = tuple(
-        XsaveComponent(bit, names.get(bit, f"component {bit}"), offset, size)
-        for bit, (offset, size) in sorted(owner.components.items())
-    )
-    return CpuModel.with_sgx2(epc_size=epc_size, xfrm_mask=_XFRM & owner.xcr0, components=components)
-
+__all__ = ["Isolation", "Sgx"]
 
 class Isolation(enum.StrEnum):
     """What the host may see of an enclave (docs/isolation.md says what each mode guarantees).
@@ -106,7 +87,7 @@ class Sgx:
     ) -> None:
         self._process = process()
         self.trace = trace
-        self.cpu = Cpu(model or host_model(self._process, epc_size), random=os.urandom, trace=trace)
+        self.cpu = Cpu(model or host_model(self._process.monitor, epc_size), random=os.urandom, trace=trace)
         self.driver = Driver(self.cpu, profile, trace=trace)
         epcm = address_of(self.cpu.epcm.region.view)
         hide = Isolation(isolation).hides

@@ -123,12 +123,11 @@ class Injection:
             raise
         return cls(tid, registers, memory, entry, mask)
 
-    def finish(self, image: Image, start: bool) -> bool:
+    def finish(self, image: Image) -> bool:
         """At the stop behind the mapping: fill it, and put the task back to its entry point.
 
         Args:
-            image: what to fill it with.
-            start: run the image's own start before the entry point.
+            image: what to fill it with; its own start runs before the program's entry point.
 
         Returns: False when there was no room for the image; the program then runs without it.
         """
@@ -141,7 +140,7 @@ class Injection:
             os.pwrite(self._memory, self._entry, self._registers["rip"])
             registers = Registers(self._registers)
             registers.update(orig_rax=_NO_SYSCALL, rax=0)
-            if start and mapped:
+            if mapped:
                 registers.update(rip=IMAGE_BASE + image.start, rdi=registers["rip"])
             registers.put(self.tid)
             ptrace_buffer(Ptrace.SETSIGMASK, self.tid, 8, self._mask)

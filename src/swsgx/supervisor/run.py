@@ -31,6 +31,7 @@ from swsgx.supervisor.descendants import kill_descendants
 from swsgx.supervisor.image import IMAGE_BASE, Image, load_image
 from swsgx.supervisor.kernel import die_with_parent, subreaper
 from swsgx.supervisor.seccomp import Listener, install, program
+from swsgx.supervisor.settings import Settings
 from swsgx.supervisor.supervisor import Supervisor
 
 __all__ = ["CANNOT_RUN", "NOT_FOUND", "SUPERVISOR_DIED", "run_program"]
@@ -59,12 +60,12 @@ _SI_KERNEL = 0x80
 _Mask = set[int | signal.Signals]
 
 
-def run_program(words: Sequence[str], trap: bool = False) -> int:
+def run_program(words: Sequence[str], settings: Settings) -> int:
     """Run a program under supervision, and wait for it.
 
     Args:
         words: the program, looked up in PATH if it has no slash, and its arguments.
-        trap: look at path calls in the process. Programs that are traced when they exec cannot be started then.
+        settings: of the SGX machine.
 
     Returns:
         Its exit status; ``NOT_FOUND`` or ``CANNOT_RUN`` if it could not be started; ``SUPERVISOR_DIED``. If a signal
@@ -87,7 +88,7 @@ def run_program(words: Sequence[str], trap: bool = False) -> int:
             os.close(ours.detach())
             die_with_parent(_GONE)
             if os.getppid() == front:
-                _supervise(words, trap, image, mask, theirs, front)
+                _supervise(words, settings, image, mask, theirs, front)
                 status = 0
         except BaseException as error:
             if os.environ.get("SWSGX_TRACEBACK"):
@@ -152,7 +153,7 @@ def _die_of(number: int, mask: _Mask) -> int:
 
 
 def _supervise(
-    words: Sequence[str], trap: bool, image: Image, mask: _Mask, channel: _socket.socket, front: int
+    words: Sequence[str], settings: Settings, image: Image, mask: _Mask, channel: _socket.socket, front: int
 ) -> None:
     """The supervisor process, from its fork to the end of the tree."""
     subreaper()
@@ -162,7 +163,7 @@ def _supervise(
         # While this process held the other ends, nobody would learn of the supervisor's death, nor this process itself.
         os.close(near.detach())
         os.close(channel.detach())
-        code = program((IMAGE_BASE, IMAGE_BASE + image.writable) if trap else None)
+        code = program(IMAGE_BASE, IMAGE_BASE + image.writable)
         os._exit(_become(words, code, mask, far))
     os.close(far.detach())
     channel.send(target.to_bytes(4, "little"))
@@ -198,7 +199,7 @@ def _supervise(
         return alive and os.getppid() != front
 
     supervisor = Supervisor(
-        target, listener, image, ended, lambda number: tell(_STOPPED, number), abandoned, trap
+        target, listener, image, ended, lambda number: tell(_STOPPED, number), abandoned, settings
     )
     supervisor.run(read)
     kill_descendants()

@@ -12,6 +12,8 @@ What was learnt:
 - WAIT_KILLABLE_RECV (Linux 5.19): once a notification is received, only a fatal signal wakes the task. Without it a
   timer's signal makes execve start again, or fail with EINTR.
 - A second listener in a tree is EBUSY: in a run inside a run, the outer supervisor serves.
+- Two stages. The first filter is every program's: paths, the two calls by which a program that was handed a file of a
+  node would use it first, and masks that would block SIGSYS. The second comes when a process first uses SGX.
 """
 
 from __future__ import annotations
@@ -24,10 +26,11 @@ from typing import NamedTuple
 
 from swsgx.supervisor.kernel import seccomp_filter
 
-__all__ = ["INJECTED", "Listener", "Notification", "install", "program"]
+__all__ = ["ASK", "INJECTED", "Listener", "Notification", "install", "program", "second_program"]
 
-#: A system call number that no kernel has; the injected code ends with it. Without a tracer it is ENOSYS, as elsewhere.
+#: swsgx.native.abi.INJECTED_NUMBER and ASK_NUMBER; a test compares them. Every `swsgx run` pays for imports here.
 INJECTED = 0x53475800
+ASK = 0x53475801
 
 _ARCH_X86_64 = 0xC000003E
 _ARCH_I386 = 0x40000003
@@ -45,16 +48,21 @@ _EQUAL = 0x15  # BPF_JMP | BPF_JEQ | BPF_K
 _RETURN = 0x06
 _MORE = 0x35  # BPF_JMP | BPF_JGE | BPF_K
 _ANY_BIT = 0x45  # BPF_JMP | BPF_JSET | BPF_K
+_AND = 0x54  # BPF_ALU | BPF_AND | BPF_K
 _DATA_NR, _DATA_ARCH, _DATA_IP, _DATA_ARGS = 0, 4, 8, 16
 
 _RET_ERRNO = 0x00050000
-#: The low half is in native/supervised/trap.c too.
+#: The low half is swsgx.native.abi.TRAP_DATA.
 _RET_TRAP = 0x00030000 | 0x5357
 _SIGSYS = 31
 _SIG_UNBLOCK = 1
 _O_DIRECTORY = 0x10000
 _AT_EMPTY_PATH = 0x1000
 _CLONE3 = 435
+_CLONE_VM = 0x100
+_MAP_TYPE = 0xF
+_MAP_ANONYMOUS = 0x20
+_MAP_FIXED_ANY = 0x100010
 
 _NEW_LISTENER = 1 << 3
 _WAIT_KILLABLE_RECV = 1 << 5
@@ -64,6 +72,9 @@ _RESPONSE = struct.Struct("<QqiI")
 _IOCTL_RECV = 0xC0502100
 _IOCTL_SEND = 0xC0182101
 _IOCTL_SET_FLAGS = 0x40082104
+_IOCTL_ADDFD = 0x40182103
+_ADDFD = struct.Struct("<QIIII")
+_O_CLOEXEC = 0o2000000
 _SYNC_WAKE_UP = 1
 _CONTINUE = 1
 
@@ -101,54 +112,92 @@ def _allow_null(index: int) -> bytes:
     return low + _instruction(_EQUAL, 0, 0, 3) + high + _unless(_EQUAL, 0)
 
 
-def _traps(start: int, end: int) -> bytes:
-    """Trap path calls, and calls that could block or change SIGSYS, unless made from ``start`` to ``end``."""
-    own = (
+def _flag_argument(index: int, flag: int) -> bytes:
+    """Let the call pass if an argument has the flag."""
+    return _argument(index) + _unless(_ANY_BIT, flag)
+
+
+def _own(start: int, end: int, verdict: bytes) -> bytes:
+    """Return the verdict for a call made from ``start`` to ``end``."""
+    return (
         _instruction(_LOAD, _DATA_IP + 4)
         + _instruction(_EQUAL, 0, 0, 4)
         + _instruction(_LOAD, _DATA_IP)
         + _instruction(_MORE, start, 0, 2)
         + _instruction(_MORE, end, 1, 0)
-        + _ALLOW
+        + verdict
     )
-    calls = {
+
+
+def _first_traps() -> dict[int, bytes]:
+    """What every program's calls are looked at for; what the bodies let through is none of ours."""
+    map_type = _argument(3) + _instruction(_AND, _MAP_ANONYMOUS | _MAP_TYPE)
+    return {
+        9: map_type + _instruction(_EQUAL, 1, 2, 0) + _instruction(_EQUAL, 3, 1, 0) + _ALLOW,  # mmap, shared files
         13: _argument(0) + _unless(_EQUAL, _SIGSYS, _TRAP) + _allow_null(1),  # rt_sigaction
         14: _argument(0) + _unless(_EQUAL, _SIG_UNBLOCK) + _allow_null(1),  # rt_sigprocmask
+        16: _argument(1) + _instruction(_AND, 0xFF00) + _instruction(_EQUAL, 0xA400, 1, 0) + _ALLOW,  # ioctl
         130: b"",  # rt_sigsuspend
         270: _allow_null(5),  # pselect6
         271: _allow_null(3),  # ppoll
         281: _allow_null(4),  # epoll_pwait
         441: _allow_null(4),  # epoll_pwait2
-        257: _argument(2) + _unless(_ANY_BIT, _O_DIRECTORY),  # openat
-        262: _argument(3) + _unless(_ANY_BIT, _AT_EMPTY_PATH),  # newfstatat
-        332: _argument(2) + _unless(_ANY_BIT, _AT_EMPTY_PATH),  # statx
-        # open, stat, lstat, access, readlink, readlinkat, faccessat, openat2, faccessat2
-        **dict.fromkeys((2, 4, 6, 21, 89, 267, 269, 437, 439), b""),
+        257: _flag_argument(2, _O_DIRECTORY),  # openat
+        262: _flag_argument(3, _AT_EMPTY_PATH),  # newfstatat
+        332: _flag_argument(2, _AT_EMPTY_PATH),  # statx
+        # open, stat, lstat, access, faccessat, openat2, faccessat2
+        **dict.fromkeys((2, 4, 6, 21, 269, 437, 439), b""),
     }
-    blocks = b"".join(_block(number, own + body + _TRAP) for number, body in calls.items())
-    # CLONE_CLEAR_SIGHAND would take SIGSYS's handler away, and its flags are in memory: libc falls back to clone.
-    return blocks + _block(_CLONE3, _instruction(_RETURN, _RET_ERRNO | errno.ENOSYS))
 
 
-def program(own_code: tuple[int, int] | None = None) -> bytes:
-    """The filter: exec is announced, the injected code's last call is traced, everything else passes.
+def _second_traps() -> dict[int, bytes]:
+    """What an armed process's calls are looked at for, beside that."""
+    mmap = _argument(3) + _instruction(_ANY_BIT, _MAP_FIXED_ANY, 2, 0) + _unless(_ANY_BIT, _MAP_ANONYMOUS)
+    return {
+        9: mmap,
+        # fstat, lseek, mprotect, munmap, rt_sigaction, rt_sigprocmask, mremap, madvise, fork, exit, flock, readlink,
+        # sigaltstack, newfstatat, readlinkat, pkey_mprotect, statx
+        **dict.fromkeys((5, 8, 10, 11, 13, 14, 25, 28, 57, 60, 73, 89, 131, 262, 267, 329, 332), b""),
+        56: _flag_argument(0, _CLONE_VM),  # clone
+    }
+
+
+def _traps(calls: dict[int, bytes], start: int, end: int) -> bytes:
+    own = _own(start, end, _ALLOW)
+    return b"".join(_block(number, own + body + _TRAP) for number, body in calls.items())
+
+
+def _program(native: bytes, i386: bytes) -> bytes:
+    start = _instruction(_LOAD, _DATA_ARCH) + _instruction(_EQUAL, _ARCH_X86_64, 1 + len(i386) // 8, 0)
+    other = _instruction(_EQUAL, _ARCH_I386, 0, len(i386) // 8 - 1)
+    return start + other + i386 + native
+
+
+def program(start: int, end: int) -> bytes:
+    """The filter of every program: exec is announced, the image's questions too, a few calls are trapped.
 
     Args:
-        own_code: trap path calls as well, but for those made from between these addresses.
+        start, end: addresses of the image's code, whose own calls pass.
     """
-    allow = _instruction(_RETURN, _RET_ALLOW)
     number = _instruction(_LOAD, _DATA_NR)
-    i386 = number + _returns(_RET_USER_NOTIF, _EXEC_I386) + allow
+    i386 = number + _returns(_RET_USER_NOTIF, _EXEC_I386) + _ALLOW
     native = (
         number
         + _returns(_RET_USER_NOTIF, (*_EXEC_X86_64, *_EXEC_X32))
         + _returns(_RET_TRACE, (INJECTED,))
-        + (_traps(*own_code) if own_code else b"")
-        + allow
+        + _block(ASK, _own(start, end, _instruction(_RETURN, _RET_USER_NOTIF)) + _ALLOW)
+        + _traps(_first_traps(), start, end)
+        # CLONE_CLEAR_SIGHAND would take SIGSYS's handler away, and its flags are in memory: libc falls back to clone.
+        + _block(_CLONE3, _instruction(_RETURN, _RET_ERRNO | errno.ENOSYS))
+        + _ALLOW
     )
-    start = _instruction(_LOAD, _DATA_ARCH) + _instruction(_EQUAL, _ARCH_X86_64, 1 + len(i386) // 8, 0)
-    other = _instruction(_EQUAL, _ARCH_I386, 0, len(i386) // 8 - 1)
-    return start + other + i386 + native
+    return _program(native, i386)
+
+
+def second_program(start: int, end: int) -> bytes:
+    """The filter that comes on top when a process first uses SGX. Arguments as for :func:`program`."""
+    number = _instruction(_LOAD, _DATA_NR)
+    return _program(number + _traps(_second_traps(), start, end) + _ALLOW, _ALLOW)
 
 
 def install(code: bytes) -> int | None:
@@ -174,10 +223,14 @@ class Notification(NamedTuple):
     Attributes:
         cookie: the kernel's id of the notification.
         tid: the task, in the listener's pid namespace; 0 if it is not visible there.
+        number: of the system call.
+        argument: its first argument.
     """
 
     cookie: int
     tid: int
+    number: int
+    argument: int
 
 
 class Listener:
@@ -200,12 +253,25 @@ class Listener:
             fcntl.ioctl(self.fd, _IOCTL_RECV, buffer)
         except (FileNotFoundError, InterruptedError):
             return None
-        cookie, tid, *_ = _NOTIF.unpack(buffer)
-        return Notification(cookie, tid)
+        cookie, tid, _, number, _, _, argument, *_ = _NOTIF.unpack(buffer)
+        return Notification(cookie, tid, number, argument)
 
     def proceed(self, notification: Notification) -> bool:
         """Let the system call happen. False: the task is not waiting any more."""
         return self._answer(_RESPONSE.pack(notification.cookie, 0, 0, _CONTINUE))
+
+    def reply(self, notification: Notification, value: int) -> bool:
+        """Let the system call return a value. False: the task is not waiting any more."""
+        return self._answer(_RESPONSE.pack(notification.cookie, value, 0, 0))
+
+    def give(self, notification: Notification, fd: int, *, cloexec: bool = True) -> int:
+        """Open one of our files in the task that waits; returns the descriptor it has there.
+
+        Raises:
+            OSError: EMFILE and the like, as the task would get; ENOENT: it is not waiting any more.
+        """
+        flags = _O_CLOEXEC if cloexec else 0
+        return fcntl.ioctl(self.fd, _IOCTL_ADDFD, bytearray(_ADDFD.pack(notification.cookie, 0, fd, 0, flags)))
 
     def refuse(self, notification: Notification, error: int) -> bool:
         """Let the system call fail with an errno. False: the task is not waiting any more."""

@@ -14,7 +14,7 @@ What was learnt:
   the old one.
 - A tracer sees the end of a tracee before its parent does, so a number is never forgotten too late.
 - A task whose exec failed may announce the next one before the interrupt reaches it: it is seized already.
-- A task that somebody else traces (strace or gdb inside the tree) cannot be seized, and runs uninjected.
+- A task that somebody else traces (strace or gdb inside the tree) cannot be seized; its exec is refused.
 """
 
 from __future__ import annotations
@@ -24,11 +24,16 @@ import errno
 import os
 import select
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from swsgx.supervisor.image import Image
 from swsgx.supervisor.inject import Injection
 from swsgx.supervisor.kernel import Ptrace, ptrace, ptrace_buffer
-from swsgx.supervisor.seccomp import Listener, Notification
+from swsgx.supervisor.seccomp import ASK, Listener, Notification
+
+if TYPE_CHECKING:
+    from swsgx.supervisor.service import Service
+    from swsgx.supervisor.settings import Settings
 
 __all__ = ["Supervisor"]
 
@@ -50,8 +55,8 @@ class Supervisor:
         image: what is injected.
         ended: called once with the target's wait status.
         stopped: called with the signal that stopped the target, as job control does.
-        trapping: the filter traps path calls, so each program needs the image's handler.
         abandoned: called when a signal came; True: nobody needs us any more, end.
+        settings: of the SGX machine, which is made when a program first asks for it.
     """
 
     def __init__(
@@ -62,9 +67,11 @@ class Supervisor:
         ended: Callable[[int], None],
         stopped: Callable[[int], None],
         abandoned: Callable[[], bool],
-        trapping: bool = False,
+        settings: Settings,
     ) -> None:
-        self._trapping = trapping
+        self._settings = settings
+        self._service: Service | None = None
+        self._watched: set[int] = set()
         self._target = target
         self._listener = listener
         self._image = image
@@ -81,14 +88,25 @@ class Supervisor:
         if self._listener is not None:
             poll.register(self._listener.fd, select.POLLIN)
         while self._reap():
+            self._watch(poll)
             for fd, events in poll.poll():
+                if fd in self._watched:
+                    poll.unregister(fd)
+                    self._watched.discard(fd)
+                    if self._service is not None:
+                        self._service.ended(fd)
+                    continue
                 if fd == wakeup:
                     os.read(wakeup, 4096)
                     if self._abandoned():
                         return
                 elif events & select.POLLIN and self._listener is not None:
                     notification = self._listener.receive()
-                    if notification is not None:
+                    if notification is None:
+                        pass
+                    elif notification.number == ASK:
+                        self._asked(self._listener, notification)
+                    else:
                         self._announced(self._listener, notification)
                 else:
                     poll.unregister(fd)  # nobody is left under the filter
@@ -113,6 +131,22 @@ class Supervisor:
             elif pid == self._target:
                 self._stopped(os.WSTOPSIG(status))
 
+    def _watch(self, poll: select.poll) -> None:
+        """Notice the end of each process that uses SGX."""
+        if self._service is None:
+            return
+        for fd in set(self._service.pidfds()) - self._watched:
+            poll.register(fd, select.POLLIN)
+            self._watched.add(fd)
+
+    def _asked(self, listener: Listener, notification: Notification) -> None:
+        """A program asks for the SGX machine, or of it."""
+        if self._service is None:
+            from swsgx.supervisor.service import Service
+
+            self._service = Service(listener, self._image.writable, self._settings)
+        self._service.answer(notification)
+
     def _announced(self, listener: Listener, notification: Notification) -> None:
         """A task is about to exec."""
         tid = notification.tid
@@ -120,10 +154,7 @@ class Supervisor:
             try:
                 ptrace(Ptrace.SEIZE, tid, 0, _OPTIONS)
             except OSError:
-                if self._trapping:
-                    listener.refuse(notification, errno.EPERM)  # it would die at its first path call
-                else:
-                    listener.proceed(notification)
+                listener.refuse(notification, errno.EPERM)  # it would die at its first path call
                 return
             self._traced[tid] = None
         listener.proceed(notification)
@@ -141,7 +172,7 @@ class Supervisor:
                 # The exec failed. A signal that stopped it is delivered, a stop of job control goes on.
                 self._release(tid, 0 if event else number)
             elif event == _EVENT_SECCOMP:
-                injection.finish(self._image, self._trapping)
+                injection.finish(self._image)
                 self._release(tid, injection.stopped_by)
             else:
                 if not event:
@@ -155,6 +186,8 @@ class Supervisor:
         former = bytearray(8)
         ptrace_buffer(Ptrace.GETEVENTMSG, tid, 0, former)
         self._traced.pop(int.from_bytes(former, "little"), None)
+        if self._service is not None:
+            self._watched -= self._service.executed(tid)
         self._traced[tid] = None
         injection = Injection.begin(tid, self._image)
         if injection is None:

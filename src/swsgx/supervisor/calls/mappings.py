@@ -1,0 +1,121 @@
+"""Memory calls of armed processes: what concerns enclaves is the driver's, what is left of a range the kernel's."""
+
+from __future__ import annotations
+
+import errno
+
+from swsgx.isa.address import PAGE_SIZE
+from swsgx.linux.device import EnclaveFile
+from swsgx.native.abi import Answer
+from swsgx.supervisor.calls.asked import Asked, Handler, Result
+from swsgx.supervisor.process import TargetProcess
+
+__all__ = ["MAPPING_CALLS"]
+
+_MAP_FIXED, _MAP_FIXED_NOREPLACE = 0x10, 0x10_0000
+_BITS_32 = 0xFFFF_FFFF
+
+
+def _up(length: int) -> int:
+    return -(-length // PAGE_SIZE) * PAGE_SIZE
+
+
+def _touches(process: TargetProcess, address: int, length: int) -> bool:
+    return any(True for _ in process.mm.overlapping(address, address + max(_up(length), 1)))
+
+
+def _inside(process: TargetProcess, address: int, length: int) -> bool:
+    """Whether enclave mappings cover the whole range."""
+    at, end = address, address + _up(length)
+    for vma in process.mm.overlapping(address, end):
+        if vma.start > at:
+            return False
+        at = vma.end
+    return at >= end
+
+
+def mmap(asked: Asked) -> Result:
+    """mmap(2): of a node's file; or of something else over an enclave's mapping."""
+    address, length, prot, flags, fd, offset = asked.args
+    stand = asked.stand(fd) if not flags & 0x20 else None
+    process = asked.process
+    if process is None:
+        return Answer.ARM_FIRST if stand is not None else Answer.PASS
+    if stand is None:
+        if flags & _MAP_FIXED_NOREPLACE == 0 and flags & _MAP_FIXED and _touches(process, address, length):
+            with process.mm.lock:
+                process.mm.clear(address, address + _up(length))
+        return Answer.PASS
+    if not isinstance(stand.node, EnclaveFile):
+        return stand.node.mmap()
+    return process.mm.mmap(
+        address, length, prot, flags & _BITS_32, stand.node, offset, personality=process.personality()
+    )
+
+
+def munmap(asked: Asked) -> Result:
+    """munmap(2): the enclave's part by the driver; the kernel does the rest."""
+    address, length, *_ = asked.args
+    process = asked.process
+    if process is None or not _touches(process, address, length):
+        return Answer.PASS
+    outcome = process.mm.munmap(address, length)
+    # The kernel takes what is left in the range; that what the driver took is gone already does not matter to it.
+    return Answer.PASS if outcome.ok else outcome
+
+
+def mprotect(asked: Asked) -> Result:
+    """mprotect(2). A range that is an enclave's in part goes piece by piece, in ascending order, as the kernel goes."""
+    address, length, prot, *_ = asked.args
+    process = asked.process
+    if process is None or not _touches(process, address, length):
+        return Answer.PASS
+    if address % PAGE_SIZE or not length or _inside(process, address, length):
+        return process.mm.mprotect(address, length, prot, personality=process.personality())
+    at, end = address, address + _up(length)
+    for vma in list(process.mm.overlapping(address, end)):
+        if at < vma.start:
+            process.engine.protect_others(at, vma.start - at, prot)
+        at = min(vma.end, end)
+        outcome = process.mm.mprotect(
+            max(vma.start, address), at - max(vma.start, address), prot, personality=process.personality()
+        )
+        if not outcome.ok:
+            return outcome
+    if at < end:
+        process.engine.protect_others(at, end - at, prot)
+    return 0
+
+
+def mremap(asked: Asked) -> Result:
+    """mremap(2): of an enclave's mapping; or of something else to where one is."""
+    address, old, new, flags, new_address, _ = asked.args
+    process = asked.process
+    if process is None:
+        return Answer.PASS
+    if _touches(process, address, 1):
+        return process.mm.mremap(address, old, new, flags, new_address)
+    if flags & 2 and _touches(process, new_address, new):
+        process.mm.munmap(new_address, new)
+    return Answer.PASS
+
+
+def madvise(asked: Asked) -> Result:
+    """madvise(2)."""
+    address, length, advice, *_ = asked.args
+    process = asked.process
+    if process is None or not _touches(process, address, length):
+        return Answer.PASS
+    if not _inside(process, address, length) and address % PAGE_SIZE == 0:
+        return -errno.EINVAL
+    return process.mm.madvise(address, length, advice & _BITS_32)
+
+
+MAPPING_CALLS = {
+    9: Handler(mmap),
+    10: Handler(mprotect),
+    11: Handler(munmap),
+    25: Handler(mremap),
+    28: Handler(madvise),
+    329: Handler(mprotect),
+}

@@ -1,0 +1,343 @@
+"""The engine that maps enclaves into an unmodified program (:class:`swsgx.linux.engine.Engine`).
+
+The tables of the monitor lie in the program's memory, private, so that a fork copies them; we store into them while
+the program waits for our answer. Only the mapping bytes are shared with us: a fork's child gets its own.
+
+Pages that are executable and not writable are private copies of the enclave's contents, as in our own process.
+"""
+
+from __future__ import annotations
+
+import errno
+import mmap
+import struct
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+from swsgx.cpu.faults import InternalError
+from swsgx.isa.address import PAGE_SIZE, Linaddr
+from swsgx.linux.encl import Encl, EnclaveMapping
+from swsgx.linux.engine import MappedRun
+from swsgx.native.abi import (
+    EXIT_TABLE_SIZE,
+    FRAME_MAP_OFFSET,
+    SLOT_COUNT,
+    EnclaveSlot,
+    OwnCall,
+    SlotFlags,
+    TargetState,
+    ThreadRecord,
+    VisibleRun,
+)
+from swsgx.native.runs import Runs
+from swsgx.supervisor.memory import TargetMemory, mappings
+from swsgx.supervisor.steps import Call, Fd, Step, Store
+
+__all__ = ["TargetEngine"]
+
+_NR_MMAP, _NR_MPROTECT, _NR_MUNMAP = 9, 10, 11
+_MAP_FIXED = 0x10
+_MAP_NORESERVE = 0x4000
+_MAP_FIXED_NOREPLACE = 0x100000
+_NONE = 0
+_READ = mmap.PROT_READ
+_READ_WRITE = mmap.PROT_READ | mmap.PROT_WRITE
+_READ_EXEC = mmap.PROT_READ | mmap.PROT_EXEC
+_RESERVED = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | _MAP_NORESERVE
+_NO_FILE = (1 << 64) - 1
+
+#: TCSs of one enclave that one process can enter, and runs that can be mapped of it.
+_THREADS = 1024
+_RUNS = 65536
+#: How far from an enclave the jump of a patched exit site reaches, less a margin.
+_REACH = (1 << 31) - (1 << 20)
+#: Addresses far below those that the kernel hands out by itself; our own things go to the upper half of them.
+_QUIET_START = 0x1000_0000_0000
+_OWN_START = 0x2800_0000_0000
+_QUIET_END = 0x4000_0000_0000
+_GAP = 1 << 16
+_HUGE = 2 << 20
+
+
+@dataclass
+class _Attached:
+    """One mapped enclave: where its things are in the program."""
+
+    index: int
+    slot: EnclaveSlot
+    runs: Runs
+    vma: int
+    pieces: list[tuple[int, int]]
+
+
+class TargetEngine:
+    """Decides what a program must do to have an enclave mapped; :meth:`take` hands the steps out.
+
+    Args:
+        memory: the program's.
+        state: what its image said when it was armed.
+        epcm: descriptor and size of the EPCM table.
+        patch: whether exit sites may be patched after their first use.
+        hide: whether enclaves are out of reach while no thread is inside; debug enclaves never are.
+    """
+
+    def __init__(
+        self, memory: TargetMemory, state: TargetState, epcm: tuple[int, int], *, patch: bool, hide: bool
+    ) -> None:
+        self.memory = memory
+        self._state = state
+        self._epcm_fd, self._epcm_size = epcm
+        self._patch = patch
+        self._hide = hide
+        self._attached: dict[Encl, _Attached] = {}
+        self._free = list(range(SLOT_COUNT - 1, -1, -1))
+        self._steps: list[Step] = []
+        self._next = _OWN_START
+        self._epcm = 0
+
+    def take(self) -> list[Step]:
+        """The steps that were decided since the last time, in order."""
+        steps, self._steps = self._steps, []
+        return steps
+
+    @property
+    def state(self) -> TargetState:
+        """What the program's image said when it was armed."""
+        return self._state
+
+    @property
+    def pending(self) -> bool:
+        """Whether there are steps to take."""
+        return bool(self._steps)
+
+    def fork(self) -> TargetEngine:
+        """The engine of a child that is about to be: the same things at the same addresses, copied by the kernel.
+
+        Enclaves that the child has, too, are told by :meth:`attach`; :meth:`keep_attached` ends the others. Its memory
+        becomes another one when its number is known.
+        """
+        epcm = (self._epcm_fd, self._epcm_size)
+        child = TargetEngine(self.memory, self._state, epcm, patch=self._patch, hide=self._hide)
+        child._next, child._epcm, child._free = self._next, self._epcm, list(self._free)
+        child._attached = {
+            encl: _Attached(a.index, EnclaveSlot(bytearray(a.slot.buffer)), a.runs.copy(), a.vma, list(a.pieces))
+            for encl, a in self._attached.items()
+        }
+        return child
+
+    # Address space.
+
+    def _own(self, size: int, align: int = PAGE_SIZE) -> int:
+        """Addresses for something of our own."""
+        size = -(-size // PAGE_SIZE) * PAGE_SIZE
+        address = -(-self._next // align) * align
+        while any(m.start < address + size and address < m.end for m in mappings(self.memory.pid)):
+            address += 1 << 40
+        self._next = address + size + _GAP
+        return address
+
+    def _mmap(self, address: int, size: int, prot: int, flags: int, fd: Fd | None = None, offset: int = 0) -> None:
+        args = (address, size, prot, flags, fd if fd is not None else _NO_FILE, offset)
+        self._steps.append(Call(_NR_MMAP, args, address))
+
+    def _map_own(self, size: int, prot: int = _READ_WRITE, fd: Fd | None = None) -> int:
+        address = self._own(size)
+        flags = mmap.MAP_SHARED if fd is not None else _RESERVED
+        self._mmap(address, size, prot, flags | _MAP_FIXED_NOREPLACE, fd)
+        return address
+
+    def reserve(self, length: int, alignment: int, hint: int = 0) -> Linaddr:
+        """The highest free addresses, as the kernel would choose; nothing is reserved."""
+        found = [m for m in mappings(self.memory.pid) if m.end < 1 << 47]
+        if hint and not hint % alignment and not any(m.start < hint + length and hint < m.end for m in found):
+            return Linaddr(hint)
+        # The kernel fills from the top, but puts nothing between the stack and what lies below it.
+        stack = next((i for i, m in enumerate(found) if m.path == "[stack]"), len(found))
+        for upper, lower in zip(reversed(found[1:stack]), reversed(found[: stack - 1]), strict=True):
+            address = (upper.start - length) // alignment * alignment
+            if address >= lower.end:
+                return Linaddr(address)
+        raise OSError(errno.ENOMEM, f"no {length:#x} free bytes")
+
+    def occupied(self, address: Linaddr, length: int) -> bool:
+        """Whether the program has a mapping in the range."""
+        return any(m.start < address + length and address < m.end for m in mappings(self.memory.pid))
+
+    def protect_others(self, address: int, length: int, prot: int) -> None:
+        """mprotect(2) of the program's own on memory that is no enclave's; what it says is the call's result."""
+        self._steps.append(Call(_NR_MPROTECT, (address, length, prot), 0))
+
+    # Enclaves.
+
+    def attach(self, mapping: EnclaveMapping) -> None:
+        """Give the enclave a slot of the monitor's table, an exit stub near it, and thread records."""
+        encl, vma_bits = mapping.encl, mapping.vma_bits
+        if encl in self._attached:
+            self._forked(mapping)
+            return
+        if vma_bits is None:
+            raise InternalError("engine: an attached enclave has its mapping bytes")
+        if not self._free:
+            raise OSError(errno.ENOMEM, f"this process maps {SLOT_COUNT} enclaves already")
+        if not self._epcm:
+            self._epcm = self._map_own(self._epcm_size, _READ, Fd(self._epcm_fd))
+        hide = self._hide and not encl.debug
+        table, contents = encl.store.table, encl.store.contents
+        sizes = (table.size, contents.size, vma_bits.size, EXIT_TABLE_SIZE)
+        head = self._map_own(sizes[0], _READ, Fd(table.fd))
+        inside = self._map_own(sizes[1], _READ_WRITE, Fd(contents.fd))
+        vma = self._map_own(sizes[2], _READ_WRITE, Fd(vma_bits.fd))
+        exits = self._map_own(EXIT_TABLE_SIZE)
+        threads = self._map_own(_THREADS * ThreadRecord.size_of)
+        runs = self._map_own(_RUNS * VisibleRun.size_of)
+        slot = EnclaveSlot(bytearray(EnclaveSlot.size_of))
+        slot.size, slot.head, slot.frames = encl.size, head, head + FRAME_MAP_OFFSET
+        slot.contents, slot.vma, slot.exit_table = inside, vma, exits
+        slot.threads, slot.thread_capacity, slot.epcm = threads, _THREADS, self._epcm
+        slot.runs, slot.contents_fd = runs, 0xFFFF_FFFF
+        slot.flags = (SlotFlags.PATCH if self._patch else 0) | (SlotFlags.HIDE if hide else 0)
+        pieces = [
+            (head, sizes[0]),
+            (inside, sizes[1]),
+            (vma, sizes[2]),
+            (exits, EXIT_TABLE_SIZE),
+            (threads, _THREADS * ThreadRecord.size_of),
+            (runs, _RUNS * VisibleRun.size_of),
+        ]
+        if hide:
+            place = self._own(encl.size + _HUGE, _HUGE)
+            self._mmap(place, encl.size + _HUGE, _NONE, _RESERVED | _MAP_FIXED_NOREPLACE)
+            pieces.append((place, encl.size + _HUGE))
+            slot.hidden = place + encl.base % _HUGE
+            if _QUIET_START <= encl.base and encl.base + encl.size <= _QUIET_END:
+                slot.flags |= SlotFlags.QUIET
+        elif self._patch:
+            slot.exit_stub = self._place_stub(encl.base, encl.size, exits)
+            if slot.exit_stub:
+                pieces.append((slot.exit_stub, PAGE_SIZE))
+        attached = _Attached(self._free.pop(), slot, Runs(), vma, pieces)
+        self._attached[encl] = attached
+        slot.base = encl.base
+        self._steps.append(Store(self._slot_address(attached), bytes(slot.buffer)))
+
+    def _slot_address(self, attached: _Attached) -> int:
+        return self._state.slots + attached.index * EnclaveSlot.size_of
+
+    def detach(self, mapping: EnclaveMapping) -> None:
+        """Undo :meth:`attach`. No thread may be inside."""
+        self._drop(mapping.encl)
+
+    def _drop(self, encl: Encl) -> None:
+        attached = self._attached.pop(encl)
+        base, size = attached.slot.base, attached.slot.size
+        self._steps.append(Call(OwnCall.FORGET, (base, size)))
+        self._steps.append(Store(self._slot_address(attached), bytes(EnclaveSlot.size_of)))
+        self._free.append(attached.index)
+        self._steps += [Call(_NR_MUNMAP, piece) for piece in attached.pieces]
+
+    def _forked(self, mapping: EnclaveMapping) -> None:
+        """In a fork's child: the mapping bytes are its own."""
+        if mapping.vma_bits is None:
+            return
+        vma = self._attached[mapping.encl].vma
+        fd = Fd(mapping.vma_bits.fd)
+        self._mmap(vma, mapping.vma_bits.size, _READ_WRITE, mmap.MAP_SHARED | _MAP_FIXED, fd)
+
+    def keep_attached(self, kept: Iterable[Encl]) -> None:
+        """Forget all enclaves but these."""
+        for encl in self._attached.keys() - set(kept):
+            self._drop(encl)
+
+    def _place_stub(self, base: int, size: int, table: int) -> int:
+        """The exit stub where a 32-bit jump from the whole enclave reaches it; 0 if nothing is free there."""
+        code = bytearray(self.memory.read(self._state.exit_stub, self._state.exit_stub_size))
+        struct.pack_into("<QQ", code, len(code) - 16, table, self._state.exit_common)
+        taken = [(m.start, m.end) for m in mappings(self.memory.pid)]
+        for at in self._candidates(base, size, taken):
+            if any(start < at + PAGE_SIZE and at < end for start, end in taken):
+                continue
+            if at < base + size and base < at + PAGE_SIZE:
+                continue
+            self._mmap(at, PAGE_SIZE, _READ_WRITE, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | _MAP_FIXED_NOREPLACE)
+            self._steps.append(Store(at, bytes(code)))
+            self._steps.append(Call(_NR_MPROTECT, (at, PAGE_SIZE, _READ_EXEC), 0))
+            return at
+        return 0
+
+    @staticmethod
+    def _candidates(base: int, size: int, taken: list[tuple[int, int]]) -> Iterator[int]:
+        end = base + size
+        for start, _ in reversed(taken):
+            if end - _REACH <= start - PAGE_SIZE and start <= base:
+                yield start - PAGE_SIZE
+        for _, stop in taken:
+            # Right behind a mapping there is free space, or the next mapping.
+            if end <= stop <= base + _REACH:
+                yield stop
+        yield base - _GAP
+        yield end + _GAP
+
+    # Mappings.
+
+    def _pinned(self, encl: Encl, steps: list[Step]) -> None:
+        """Steps with the range in its place."""
+        attached = self._attached.get(encl)
+        if attached is None or not attached.slot.flags & SlotFlags.HIDE:
+            self._steps += steps
+            return
+        slot = self._slot_address(attached)
+        self._steps += [Call(OwnCall.PIN, (slot,)), *steps]
+        self._store_runs(attached)
+        self._steps.append(Call(OwnCall.UNPIN, (slot,)))
+
+    def _store_runs(self, attached: _Attached) -> None:
+        table, count = attached.runs.table()
+        self._steps.append(Store(attached.slot.runs, table))
+        at = self._slot_address(attached) + EnclaveSlot.run_count.offset
+        self._steps.append(Store(at, struct.pack("<I", count)))
+
+    def map(self, encl: Encl, runs: Iterable[MappedRun]) -> None:
+        """Map each run of the enclave's contents, or inaccessible memory where nothing may be accessed."""
+        self._show(encl, [(run, self._fresh(encl, run)) for run in runs])
+
+    def protect(self, encl: Encl, runs: Iterable[MappedRun]) -> None:
+        """The same for what is mapped; by mprotect(2) where private stays private and shared stays shared."""
+        attached = self._attached.get(encl)
+        steps = []
+        for run in runs:
+            start, end = run.address, run.address + run.length
+            if run.prot and attached is not None and attached.runs.keeps_kind(start, end, run.prot):
+                steps.append((run, Call(_NR_MPROTECT, (start, run.length, run.prot), 0)))
+            else:
+                steps.append((run, self._fresh(encl, run)))
+        self._show(encl, steps)
+
+    @staticmethod
+    def _fresh(encl: Encl, run: MappedRun) -> Call:
+        fd, offset, kind = Fd(encl.store.contents.fd) if run.prot else None, 0, _RESERVED
+        if fd is not None:
+            kind = mmap.MAP_PRIVATE if Runs.private(run.prot) else mmap.MAP_SHARED
+            offset = run.address - encl.base
+        args = (run.address, run.length, run.prot, kind | _MAP_FIXED, fd or _NO_FILE, offset)
+        return Call(_NR_MMAP, args, run.address)
+
+    def _show(self, encl: Encl, shown: list[tuple[MappedRun, Call]]) -> None:
+        attached = self._attached.get(encl)
+        if attached is not None:
+            for run, _ in shown:
+                attached.runs.replace(run.address, run.address + run.length, run.prot)
+        self._pinned(encl, [step for _, step in shown])
+        if attached is not None and not attached.slot.flags & SlotFlags.HIDE:
+            self._store_runs(attached)
+
+    def unmap(self, encl: Encl | None, address: Linaddr, length: int) -> None:
+        """Take the range away."""
+        step = Call(_NR_MUNMAP, (address, length), 0)
+        attached = self._attached.get(encl) if encl is not None else None
+        if attached is None or encl is None:
+            self._steps.append(step)
+            return
+        attached.runs.replace(address, address + length, 0)
+        self._pinned(encl, [step])
+        if not attached.slot.flags & SlotFlags.HIDE:
+            self._store_runs(attached)

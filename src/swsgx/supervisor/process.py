@@ -1,0 +1,113 @@
+"""One armed process: what the driver knows of it, and the way into its tables."""
+
+from __future__ import annotations
+
+import contextlib
+import struct
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+from swsgx.linux.mm import AddressSpace
+from swsgx.linux.task import BadAddress, Task
+from swsgx.native.abi import AREA_COUNT, TargetState
+from swsgx.supervisor.files import Descriptors, NodeFiles
+from swsgx.supervisor.memory import TargetMemory
+
+if TYPE_CHECKING:
+    from swsgx.supervisor.engine import TargetEngine
+
+__all__ = ["TargetProcess", "status_of"]
+
+
+def status_of(tid: int) -> dict[str, str]:
+    """The lines of ``/proc/TID/status``; empty when it is gone."""
+    try:
+        with open(f"/proc/{tid}/status", encoding="utf-8", errors="replace") as lines:
+            return dict(line.rstrip("\n").split(":\t", 1) for line in lines if ":\t" in line)
+    except (FileNotFoundError, ProcessLookupError):
+        return {}
+
+
+def _merged(ranges: Iterable[tuple[int, int]], limit: int) -> list[tuple[int, int]]:
+    """Ascending ranges that cover the given ones, at most ``limit``: where gaps are smallest they are covered, too."""
+    merged: list[tuple[int, int]] = []
+    for start, end in ranges:
+        if merged and start <= merged[-1][1]:
+            merged[-1] = (merged[-1][0], max(end, merged[-1][1]))
+        else:
+            merged.append((start, end))
+    while len(merged) > limit:
+        at = min(range(len(merged) - 1), key=lambda i: merged[i + 1][0] - merged[i][1])
+        merged[at : at + 2] = [(merged[at][0], merged[at + 1][1])]
+    return merged
+
+
+class TargetProcess:
+    """A process that uses SGX.
+
+    Args:
+        key: its number, ours to give.
+        pid: of its leader.
+        mm: its enclave mappings.
+        engine: what carries them out.
+        state_address: where its image keeps :class:`~swsgx.native.abi.TargetState`.
+
+    Attributes:
+        memory: its memory.
+    """
+
+    def __init__(
+        self, key: int, pid: int, mm: AddressSpace, engine: TargetEngine, state_address: int
+    ) -> None:
+        self.key = key
+        self.pid = pid
+        self.mm = mm
+        self.engine = engine
+        self.state_address = state_address
+        self.memory: TargetMemory = engine.memory
+        self._areas: list[tuple[int, int]] = []
+
+    def task(self, tid: int, blocked: int, files: NodeFiles) -> Task:
+        """The process as the caller of an ioctl or a memory call."""
+
+        def pending() -> bool:
+            status = status_of(tid)
+            waiting = int(status.get("SigPnd", "0"), 16) | int(status.get("ShdPnd", "0"), 16)
+            # What has no handler and does not end the process is not waited for by anybody.
+            quiet = int(status.get("SigIgn", "0"), 16) | _IGNORED_BY_DEFAULT & ~int(status.get("SigCgt", "0"), 16)
+            return bool(waiting & ~blocked & ~quiet)
+
+        return Task(
+            self.memory,
+            self.mm,
+            personality=self.personality(),
+            files=Descriptors(files, self.pid),
+            signal_pending=pending,
+        )
+
+    def personality(self) -> int:
+        """personality(2) of the process."""
+        try:
+            with open(f"/proc/{self.pid}/personality", encoding="ascii") as file:
+                return int(file.read(), 16)
+        except OSError:
+            return 0
+
+    def tell_areas(self) -> None:
+        """Let the process know where its enclave mappings are, if that has changed."""
+        areas = _merged(((vma.start, vma.end) for vma in self.mm.vmas), AREA_COUNT)
+        if areas == self._areas:
+            return
+        self._areas = areas
+        words = [word for area in areas for word in area]
+        with contextlib.suppress(BadAddress):
+            self.memory.write(
+                self.state_address + TargetState.areas.offset, struct.pack(f"<{len(words)}Q", *words)
+            )
+            self.memory.write(
+                self.state_address + TargetState.area_count.offset, struct.pack("<I", len(areas))
+            )
+
+
+#: SIGCHLD, SIGCONT, SIGURG, SIGWINCH.
+_IGNORED_BY_DEFAULT = sum(1 << number - 1 for number in (17, 18, 23, 28))

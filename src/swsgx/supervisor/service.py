@@ -1,0 +1,362 @@
+"""The SGX machine that a tree of processes shares, and its answers to what they ask.
+
+Loaded at the first question: `swsgx run` of a program that does not use SGX does not pay for it.
+
+A question is a system call of the image's (:data:`swsgx.native.abi.ASK_NUMBER`), so the task waits. Most are answered
+at once; an ioctl is done by a thread of its own, since a second one meanwhile must be told EBUSY. What a process must
+do itself goes to it as :mod:`~swsgx.supervisor.steps`, before its answer.
+"""
+
+from __future__ import annotations
+
+import errno
+import itertools
+import os
+import struct
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from swsgx.cpu.machine import Cpu
+from swsgx.isa.address import Linaddr
+from swsgx.linux.device import Driver, EnclaveFile, ProvisionFile
+from swsgx.linux.mm import AddressSpace
+from swsgx.linux.outcome import Outcome
+from swsgx.linux.task import BadAddress
+from swsgx.native.abi import Answer, Ask, Request, TargetState
+from swsgx.supervisor import emulated_files
+from swsgx.supervisor.calls import CALLS, Asked
+from swsgx.supervisor.emulated_files import FileFacts
+from swsgx.supervisor.engine import TargetEngine
+from swsgx.supervisor.files import NodeFiles
+from swsgx.supervisor.image import IMAGE_BASE
+from swsgx.supervisor.memory import TargetMemory
+from swsgx.supervisor.process import TargetProcess, status_of
+from swsgx.supervisor.seccomp import Listener, Notification, second_program
+from swsgx.supervisor.settings import Settings
+from swsgx.supervisor.steps import Call, Carrier, Step, Store
+
+__all__ = ["Service"]
+
+_NR_SECCOMP = 317
+_SET_MODE_FILTER = 1
+_FILTER_TSYNC = 1
+_BITS_64 = (1 << 64) - 1
+
+
+@dataclass
+class _Conversation:
+    """A question that takes more than one answer."""
+
+    carrier: Carrier
+    finish: Callable[[], None] | None = None
+
+
+class Service:
+    """The machine, its driver, and the processes that use them.
+
+    Args:
+        listener: where answers go.
+        image_code: addresses of the image's code in every program.
+        settings: what the user asked for.
+    """
+
+    def __init__(self, listener: Listener, image_size: int, settings: Settings) -> None:
+        self._listener = listener
+        self._filter = second_program(IMAGE_BASE, IMAGE_BASE + image_size)
+        self.settings = settings
+        self.cpu = Cpu(settings.model(), random=os.urandom)
+        self.driver = Driver(self.cpu, settings.profile())
+        self.files = NodeFiles()
+        self._processes: dict[int, TargetProcess] = {}
+        self._keys = itertools.count(1)
+        self._tokens = itertools.count(1)
+        self._conversations: dict[int, _Conversation] = {}
+        self._forks: dict[int, tuple[TargetProcess, AddressSpace, TargetEngine]] = {}
+        self._pidfds: dict[int, TargetProcess] = {}
+        self._lock = threading.RLock()
+
+    # What handlers need.
+
+    @property
+    def nodes(self) -> tuple[str, ...]:
+        """Paths of all nodes, of both generations."""
+        return tuple(emulated_files.NODES) if self.driver.usable else ()
+
+    def open_node(self, path: str, flags: int) -> EnclaveFile | ProvisionFile | Outcome:
+        """open(2) of a node, by whichever generation's name."""
+        kind = 0 if path.endswith("enclave") else 1
+        names = (self.driver.profile.enclave_nodes, self.driver.profile.provision_nodes)[kind]
+        return self.driver.open(path if path in names else names[0], flags)
+
+    def give(self, notification: Notification, fd: int, *, cloexec: bool) -> int:
+        """Open one of our files in the task that waits."""
+        return self._listener.give(notification, fd, cloexec=cloexec)
+
+    def contents(self, path: str) -> bytes | None:
+        """What a program must read in a file; None: what is there."""
+        if path == "/proc/cpuinfo":
+            return emulated_files.cpuinfo(Path(path).read_bytes())
+        if path == "/proc/misc":
+            return emulated_files.misc(Path(path).read_bytes())
+        return emulated_files.small_file(path, self.cpu.model)
+
+    def facts(self, path: str) -> FileFacts | None:
+        """What stat says of a path that is not a node; None: what is there."""
+        if path in emulated_files.LINKS or emulated_files.small_file(path, self.cpu.model) is not None:
+            return emulated_files.small_file_facts(path, os.stat("/sys/devices"))
+        if path in emulated_files.ADDED and not os.path.isdir(path):
+            return emulated_files.directory_facts(path, os.stat("/dev" if path.startswith("/dev") else "/sys"))
+        return None
+
+    # What the supervisor's loop tells.
+
+    def pidfds(self) -> list[int]:
+        """Descriptors that become readable when a process has ended."""
+        return list(self._pidfds)
+
+    def ended(self, pidfd: int) -> None:
+        """A process has ended: all that it mapped is gone."""
+        process = self._pidfds.pop(pidfd, None)
+        os.close(pidfd)
+        if process is not None:
+            self._forget(process)
+
+    def executed(self, pid: int) -> set[int]:
+        """A process has become another program. Returns its descriptors, which are closed now."""
+        gone = {pidfd for pidfd, process in self._pidfds.items() if process.pid == pid}
+        for pidfd in gone:
+            self.ended(pidfd)
+        return gone
+
+    def _forget(self, process: TargetProcess) -> None:
+        with self._lock:
+            self._processes.pop(process.key, None)
+            process.mm.exit()
+            process.engine.take()
+            for token, (parent, child, _) in list(self._forks.items()):
+                if parent is process:
+                    del self._forks[token]
+                    child.exit()
+            self.files.reap()
+
+    # Questions.
+
+    def answer(self, notification: Notification) -> None:
+        """Answer one question, now or later."""
+        memory = TargetMemory(notification.tid)
+        try:
+            request = Request(bytearray(memory.read(notification.argument, Request.size_of)))
+        except BadAddress:
+            self._listener.refuse(notification, errno.EFAULT)  # it is none of the image's
+            return
+        op = request.op
+        if op == Ask.CONTINUE:
+            self._continue(notification, memory, request)
+        elif op == Ask.CALL:
+            self._call(notification, memory, request)
+        elif op == Ask.ARM:
+            self._arm(notification, memory, request)
+        elif op == Ask.FAULT:
+            process = self._processes.get(request.key)
+            found = process is not None and process.engine.pending
+            self._carry(notification, memory, request, process, int(found))
+        elif op == Ask.FORK:
+            self._fork(notification, memory, request)
+        elif op == Ask.FORKED:
+            self._forked(notification, memory, request)
+        elif op == Ask.CHILD:
+            self._child(notification, memory, request)
+        else:
+            self._reply(notification, memory, request, Answer.DONE, -errno.ENOSYS)
+
+    def _reply(
+        self, notification: Notification, memory: TargetMemory, request: Request, answer: Answer, result: int = 0
+    ) -> None:
+        request.result = result & _BITS_64
+        try:
+            memory.write(notification.argument, bytes(request.buffer))
+        except BadAddress:
+            return  # it has died
+        self._listener.reply(notification, int(answer))
+
+    def _call(self, notification: Notification, memory: TargetMemory, request: Request) -> None:
+        process = self._processes.get(request.key)
+        handler = CALLS.get(request.number)
+        if handler is None:
+            self._reply(notification, memory, request, Answer.PASS)
+            return
+        asked = Asked(self, notification, memory, process, request)
+        if handler.slow and process is not None:
+            threading.Thread(
+                target=self._serve, args=(notification, memory, request, asked, handler.serve), daemon=True
+            ).start()
+        else:
+            self._serve(notification, memory, request, asked, handler.serve)
+
+    def _serve(
+        self,
+        notification: Notification,
+        memory: TargetMemory,
+        request: Request,
+        asked: Asked,
+        serve: Callable[[Asked], int | Outcome | Answer],
+    ) -> None:
+        try:
+            result = serve(asked)
+        except BadAddress:
+            result = -errno.EFAULT
+        except OSError as error:
+            result = -(error.errno or errno.EIO)
+        if isinstance(result, Answer):
+            if result is Answer.ARM_FIRST or asked.process is None:
+                self._reply(notification, memory, request, result)
+                return
+            self._carry(notification, memory, request, asked.process, 0, result)
+            return
+        value = result.value if isinstance(result, Outcome) else result
+        self._carry(notification, memory, request, asked.process, value)
+
+    def _carry(
+        self,
+        notification: Notification,
+        memory: TargetMemory,
+        request: Request,
+        process: TargetProcess | None,
+        result: int,
+        answer: Answer = Answer.DONE,
+    ) -> None:
+        """Have the process do what was decided, then tell it the result."""
+        if process is None:
+            self._reply(notification, memory, request, answer, result)
+            return
+        with process.mm.lock:
+            process.tell_areas()
+            steps = process.engine.take()
+        self._start(notification, memory, request, Carrier(memory, steps, result, int(answer)))
+
+    def _start(
+        self,
+        notification: Notification,
+        memory: TargetMemory,
+        request: Request,
+        carrier: Carrier,
+        finish: Callable[[], None] | None = None,
+    ) -> None:
+        token = next(self._tokens)
+        with self._lock:
+            self._conversations[token] = _Conversation(carrier, finish)
+        request.token = token
+        self._go_on(notification, memory, request, token)
+
+    def _continue(self, notification: Notification, memory: TargetMemory, request: Request) -> None:
+        conversation = self._conversations.get(request.token)
+        if conversation is None:
+            self._reply(notification, memory, request, Answer.DONE, -errno.EINVAL)
+            return
+        conversation.carrier.collect(request)
+        self._go_on(notification, memory, request, request.token)
+
+    def _go_on(self, notification: Notification, memory: TargetMemory, request: Request, token: int) -> None:
+        conversation = self._conversations[token]
+        carrier = conversation.carrier
+        try:
+            more = carrier.send(request, self._listener, notification)
+        except OSError as error:
+            carrier.fail(error)
+            more = carrier.send(request, self._listener, notification)
+        if more:
+            request.count = carrier.count
+            self._reply(notification, memory, request, Answer.CALLS)
+            return
+        with self._lock:
+            self._conversations.pop(token, None)
+        if conversation.finish is not None:
+            conversation.finish()
+        result = carrier.result
+        if carrier.failure is not None:
+            self.settings.tell(f"{carrier.failure}")
+            result = -carrier.failure.errno
+        request.token = carrier.token
+        self._reply(notification, memory, request, Answer(carrier.answer), result)
+
+    # Processes.
+
+    def _arm(self, notification: Notification, memory: TargetMemory, request: Request) -> None:
+        address = request.arg0
+        state = TargetState(bytearray(memory.read(address, TargetState.size_of)))
+        pid = int(status_of(notification.tid).get("Tgid", "0"))
+        engine = TargetEngine(
+            TargetMemory(pid),
+            state,
+            (self.cpu.epcm.region.fd, self.cpu.epcm.region.size),
+            patch=self.settings.patch,
+            hide=self.settings.hides,
+        )
+        process = TargetProcess(next(self._keys), pid, AddressSpace(engine), engine, address)
+        program = state.filter
+        steps: list[Step] = [
+            Store(address + TargetState.key.offset, struct.pack("<Q", process.key)),
+            Store(program, struct.pack("<HxxxxxxQ", len(self._filter) // 8, program + 16) + self._filter),
+            Call(_NR_SECCOMP, (_SET_MODE_FILTER, _FILTER_TSYNC, program), 0),
+        ]
+        self._processes[process.key] = process
+        self._watch(process)
+        self._start(notification, memory, request, Carrier(memory, steps))
+
+    def _watch(self, process: TargetProcess) -> None:
+        try:
+            self._pidfds[os.pidfd_open(process.pid)] = process
+        except ProcessLookupError:
+            self._forget(process)
+
+    def _fork(self, notification: Notification, memory: TargetMemory, request: Request) -> None:
+        """Before a fork: copy what is known now, since the parent may change it before the child asks."""
+        process = self._processes.get(request.key)
+        if process is None:
+            self._reply(notification, memory, request, Answer.DONE, -errno.EAGAIN)
+            return
+        # What is still to be done to the parent's mappings must be done before they are copied.
+        with process.mm.lock:
+            steps = process.engine.take()
+        carrier = Carrier(memory, steps)
+
+        def copy() -> None:
+            carrier.token = next(self._tokens)
+            with self._lock, process.mm.lock:
+                engine = process.engine.fork()
+                child = process.mm.fork(engine)
+                for vma in process.mm.vmas:
+                    if vma.dontfork:
+                        engine.unmap(vma.encl, Linaddr(vma.start), vma.end - vma.start)
+                engine.keep_attached(mapping.encl for mapping in child.mappings.values())
+                self._forks[carrier.token] = (process, child, engine)
+
+        self._start(notification, memory, request, carrier, copy)
+
+    def _forked(self, notification: Notification, memory: TargetMemory, request: Request) -> None:
+        """Behind a fork, in the parent: a child that has not asked yet is dead, or there is none."""
+        pid = request.arg0 if request.arg0 < 1 << 63 else 0
+        if not pid:
+            with self._lock:
+                dropped = self._forks.pop(request.token, None)
+            if dropped is not None:
+                dropped[1].exit()
+        self._reply(notification, memory, request, Answer.DONE)
+
+    def _child(self, notification: Notification, memory: TargetMemory, request: Request) -> None:
+        with self._lock:
+            found = self._forks.pop(request.token, None)
+        if found is None:
+            self._reply(notification, memory, request, Answer.DONE, -errno.ESRCH)
+            return
+        parent, mm, engine = found
+        pid = int(status_of(notification.tid).get("Tgid", "0"))
+        engine.memory = TargetMemory(pid)
+        process = TargetProcess(next(self._keys), pid, mm, engine, parent.state_address)
+        self._processes[process.key] = process
+        memory.write(process.state_address + TargetState.key.offset, struct.pack("<Q", process.key))
+        request.key = process.key
+        self._watch(process)
+        self._carry(notification, memory, request, process, 0)

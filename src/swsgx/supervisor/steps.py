@@ -1,0 +1,172 @@
+"""What a process is to do for the supervisor, in order: system calls that it makes itself, and stores into its memory.
+
+A step is decided while the driver's model is being changed, and carried out when the process's question is answered:
+nobody but the process can change its mappings. The model has been changed by then, so a refusal of the host's is
+noted, and the program's call fails.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from swsgx.linux.task import BadAddress
+from swsgx.native.abi import CALLS_AT_ONCE, HostCall, Request
+
+if TYPE_CHECKING:
+    from swsgx.supervisor.memory import TargetMemory
+    from swsgx.supervisor.seccomp import Listener, Notification
+
+__all__ = ["Call", "Carrier", "Fd", "HostRefused", "Step", "Store"]
+
+_NR_CLOSE = 3
+_CALLS_AT = Request.calls.offset
+_ERRNO_LIMIT = 4095
+
+
+class HostRefused(Exception):
+    """The host did not do what a process had to have done.
+
+    Attributes:
+        errno: what it said.
+    """
+
+    def __init__(self, number: int, error: int) -> None:
+        super().__init__(f"system call {number} in the program: {os.strerror(error)}")
+        self.errno = error
+
+
+@dataclass(frozen=True, slots=True)
+class Fd:
+    """One of our files as an argument: the process gets a descriptor for it while the steps last."""
+
+    fd: int
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """A system call, or an :class:`~swsgx.native.abi.OwnCall`.
+
+    Attributes:
+        number: which.
+        args: at most six.
+        expected: its result; None: whatever is no error.
+    """
+
+    number: int
+    args: tuple[int | Fd, ...] = ()
+    expected: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Store:
+    """Bytes into the process's memory."""
+
+    address: int
+    data: bytes
+
+
+Step = Call | Store
+
+
+@dataclass
+class Carrier:
+    """Carries the steps of one question out, over as many answers as it takes.
+
+    Attributes:
+        memory: of the process.
+        steps: still to be done.
+        result: of the program's call, when they are.
+        answer: which answer goes with it, :class:`~swsgx.native.abi.Answer`.
+        token: what else the process is told.
+        failure: the first refusal; the steps behind it are left.
+    """
+
+    memory: TargetMemory
+    steps: list[Step]
+    result: int = 0
+    answer: int = 0
+    token: int = 0
+    failure: HostRefused | None = None
+    _sent: list[Call] = field(default_factory=list)
+    _given: dict[int, int] = field(default_factory=dict)
+
+    @property
+    def count(self) -> int:
+        """Calls that were put into the request."""
+        return len(self._sent)
+
+    def fail(self, error: OSError) -> None:
+        """The steps cannot be gone on with."""
+        self.failure = HostRefused(0, error.errno or errno.EIO)
+        self.steps, self._sent = [], []
+
+    def collect(self, request: Request) -> None:
+        """The process has made the calls that it was sent."""
+        for index, call in enumerate(self._sent):
+            at = _CALLS_AT + index * HostCall.size_of
+            made = HostCall(request.buffer[at : at + HostCall.size_of]).result
+            refused = made > (1 << 64) - 1 - _ERRNO_LIMIT
+            if self.failure is not None or call.number == _NR_CLOSE:
+                continue
+            if refused:
+                self.failure = HostRefused(call.number, (1 << 64) - made)
+            elif call.expected is not None and made != call.expected:
+                self.failure = HostRefused(call.number, errno.EEXIST)
+        self._sent = []
+        if self.failure is not None:
+            self.steps = []
+
+    def send(self, request: Request, listener: Listener, notification: Notification) -> bool:
+        """Put the next calls into the request. False: there are none left.
+
+        Raises:
+            OSError: the process cannot be given a descriptor.
+        """
+        while (self.steps or self._given) and len(self._sent) < CALLS_AT_ONCE:
+            if not self.steps:
+                self._append(request, Call(_NR_CLOSE, (self._given.popitem()[1],)))
+                continue
+            step = self.steps[0]
+            if isinstance(step, Store):
+                if self._sent:
+                    break  # calls first, then the store
+                self._store(step)
+            else:
+                words = tuple(self._word(arg, listener, notification) for arg in step.args)
+                self._append(request, Call(step.number, words, step.expected))
+            self.steps = self.steps[1:]
+        return bool(self._sent)
+
+    def _store(self, step: Store) -> None:
+        try:
+            self.memory.write(step.address, step.data)
+        except BadAddress:
+            self.failure = HostRefused(0, errno.EFAULT)
+            self.steps = []
+
+    def _word(self, arg: int | Fd, listener: Listener, notification: Notification) -> int:
+        if not isinstance(arg, Fd):
+            return arg
+        if arg.fd not in self._given:
+            self._given[arg.fd] = listener.give(notification, arg.fd)
+        return self._given[arg.fd]
+
+    def _append(self, request: Request, call: Call) -> None:
+        at = _CALLS_AT + len(self._sent) * HostCall.size_of
+        words = [int(arg) & (1 << 64) - 1 for arg in call.args if not isinstance(arg, Fd)]
+        words += [0] * (6 - len(words))
+        made = HostCall.of(
+            number=call.number,
+            arg0=words[0],
+            arg1=words[1],
+            arg2=words[2],
+            arg3=words[3],
+            arg4=words[4],
+            arg5=words[5],
+            result=0,
+        )
+        request.buffer[at : at + HostCall.size_of] = made.buffer
+        self._sent.append(call)
