@@ -253,6 +253,7 @@
 #define ASK_CHILD                        6
 #define ASK_FAULT                        7
 #define ASK_CODE                         8
+#define ASK_EXPLAIN                      9
 
 /* What the supervisor says to it. */
 #define ANSWER_DONE                      0
@@ -303,6 +304,7 @@
 #define TARGET_STATE_FILTER              40
 #define TARGET_STATE_AREA_COUNT          48
 #define TARGET_STATE_ARMED               52
+#define TARGET_STATE_EXPLAIN             56
 #define TARGET_STATE_AREAS               64
 
 #ifndef __ASSEMBLER__
@@ -692,7 +694,8 @@ struct swsgx_target_state {
 	uint64_t filter; /* FILTER_BYTES for the second filter's program, behind its struct sock_fprog */
 	uint32_t area_count; /* entries of areas */
 	uint32_t armed; /* 1: the monitor has the process's signals */
-	uint8_t reserved_56[8];
+	uint32_t explain; /* 1: refusals and exceptions are to be told, ASK_EXPLAIN */
+	uint8_t reserved_60[4];
 	uint8_t areas[1024]; /* AREA_COUNT pairs of u64: ranges in which enclave mappings lie, ascending */
 	uint8_t reserved_1088[128];
 } __attribute__((packed, aligned(64)));
@@ -705,7 +708,8 @@ _Static_assert(offsetof(struct swsgx_target_state, exit_common) == 32, "swsgx_ta
 _Static_assert(offsetof(struct swsgx_target_state, filter) == 40, "swsgx_target_state.filter");
 _Static_assert(offsetof(struct swsgx_target_state, area_count) == 48, "swsgx_target_state.area_count");
 _Static_assert(offsetof(struct swsgx_target_state, armed) == 52, "swsgx_target_state.armed");
-_Static_assert(offsetof(struct swsgx_target_state, reserved_56) == 56, "swsgx_target_state.reserved_56");
+_Static_assert(offsetof(struct swsgx_target_state, explain) == 56, "swsgx_target_state.explain");
+_Static_assert(offsetof(struct swsgx_target_state, reserved_60) == 60, "swsgx_target_state.reserved_60");
 _Static_assert(offsetof(struct swsgx_target_state, areas) == 64, "swsgx_target_state.areas");
 _Static_assert(offsetof(struct swsgx_target_state, reserved_1088) == 1088, "swsgx_target_state.reserved_1088");
 

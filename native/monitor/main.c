@@ -2,6 +2,7 @@
 /* What the process asks of the monitor: start, threads, enclaves; and the tables that the paths share. */
 #include "monitor.h"
 
+#include "../supervised/supervised.h"
 #include "signal.h"
 #include "sys.h"
 
@@ -299,6 +300,8 @@ void remember(lp_t *lp, const struct refusal *why)
 	lp->address = why->address;
 	lp->expected = why->expected;
 	lp->found = why->found;
+	if (monitor_state.supervised)
+		explain(why);
 }
 
 static void no_enclave(const registers_t *regs, struct refusal *why)

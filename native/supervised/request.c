@@ -119,6 +119,23 @@ bool ask_call(const registers_t *r, uint64_t blocked, long *result)
 	return true;
 }
 
+/* Have the supervisor tell the user, if he wants to know. Signals are blocked. */
+void explain(const struct refusal *why)
+{
+	request_t request = {
+		.op = ASK_EXPLAIN,
+		.arg0 = why->check,
+		.arg1 = why->vector,
+		.arg2 = why->error_code,
+		.arg3 = why->address,
+		.arg4 = why->expected,
+		.arg5 = why->found,
+	};
+
+	if (target_state.explain)
+		ask(&request);
+}
+
 /*
  * A page of an enclave that the model does not show here: another process may have added it since. True: it is
  * mapped now, the instruction can be tried again.

@@ -44,6 +44,7 @@ uint32_t ask(request_t *request);
 bool ask_call(const registers_t *r, uint64_t blocked, long *result);
 
 bool page_appears(const struct refusal *why);
+void explain(const struct refusal *why);
 
 /* arm.c */
 bool arm(void);

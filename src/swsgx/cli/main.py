@@ -18,7 +18,7 @@ from swsgx.cli.errors import EXIT_BUG, EXIT_REFUSED, EXIT_USAGE, Refused, one_li
 from swsgx.trace import Reason, Recorder
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    pass
 
 __all__ = ["COMMANDS", "Shared", "main", "swsgx"]
 
@@ -179,22 +179,7 @@ def _report(error: Exception, words: list[str]) -> int:
         return EXIT_BUG
     click.echo(one_line(f"{name}: {text}"), err=True)
     if isinstance(reason, Reason) and "--explain" in words:
-        for line in _explained(reason):
+        for line in reason.lines():
             click.echo(line, err=True)
     return error.exit_code if isinstance(error, Refused) else EXIT_REFUSED
 
-
-def _explained(reason: Reason) -> Iterator[str]:
-    """A reason and its causes, one fact a line."""
-    level: Reason | None = reason
-    while level is not None:
-        yield f"  {level.operation}"
-        yield f"    rule:     {level.rule}"
-        yield f"    expected: {level.expected}"
-        yield f"    found:    {level.found}"
-        yield f"    source:   {level.source}"
-        if level.remedy:
-            yield f"    remedy:   {level.remedy}"
-        level = level.cause
-        if level is not None:
-            yield "  because"

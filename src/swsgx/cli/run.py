@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import click
 
 from swsgx.cli.errors import Refused
@@ -9,6 +11,13 @@ from swsgx.cli.options import U64
 from swsgx.isa.address import PAGE_SIZE
 
 __all__ = ["command"]
+
+
+def _opened(path: str) -> int:
+    try:
+        return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND | os.O_CLOEXEC, 0o666)
+    except OSError as error:
+        raise Refused(f"{path}: {error.strerror}") from error
 
 
 @click.command(
@@ -34,10 +43,18 @@ __all__ = ["command"]
     show_default=True,
     help="The kernel's driver to be.",
 )
-@click.option("--no-patch", is_flag=True, help="Leave every byte of the program's and the enclaves' code alone.")
-@click.option("--explain", is_flag=True, help="Say on stderr which rule refused a call or raised an exception.")
-@click.option("--trace", type=click.Path(dir_okay=False), default="", help="Write all SGX events to a file, JSON lines.")
-@click.option("--log", type=click.Path(dir_okay=False), default="", help="Say things to this file, not on stderr.")
+@click.option(
+    "--no-patch", is_flag=True, help="Leave every byte of the program's and the enclaves' code alone."
+)
+@click.option(
+    "--explain", is_flag=True, help="Say on stderr which rule refused a call or raised an exception."
+)
+@click.option(
+    "--trace", type=click.Path(dir_okay=False), default="", help="Write all SGX events to a file, JSON lines."
+)
+@click.option(
+    "--log", type=click.Path(dir_okay=False), default="", help="Say things to this file, not on stderr."
+)
 @click.argument("program")
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
 @click.pass_context
@@ -63,8 +80,19 @@ def command(
     from swsgx.supervisor.settings import Settings
 
     if epc_size % PAGE_SIZE or not epc_size:
-        raise Refused(f"--epc {epc_size:#x}: expected whole pages of {PAGE_SIZE} bytes, at least one, say 64M")
-    settings = Settings(epc_size, isolation, cpu, profile, not no_patch, explain, trace, log)
+        raise Refused(
+            f"--epc {epc_size:#x}: expected whole pages of {PAGE_SIZE} bytes, at least one, say 64M"
+        )
+    settings = Settings(
+        epc_size,
+        isolation,
+        cpu,
+        profile,
+        not no_patch,
+        explain,
+        _opened(trace) if trace else -1,
+        _opened(log) if log else 2,
+    )
     try:
         status = run_program([program, *arguments], settings)
     except FileNotFoundError as error:

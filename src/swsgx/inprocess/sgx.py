@@ -36,6 +36,7 @@ from swsgx.trace import OFF, Recorder
 
 __all__ = ["Isolation", "Sgx"]
 
+
 class Isolation(enum.StrEnum):
     """What the host may see of an enclave (docs/isolation.md says what each mode guarantees).
 

@@ -20,6 +20,7 @@ from swsgx.isa.layout import Layout, octets, u8, u16, u32, u64, zero
 __all__ = [
     "AREA_COUNT",
     "ASK_NUMBER",
+    "CALLS_AT_ONCE",
     "EXIT_KEYS",
     "EXIT_TABLE_SIZE",
     "FILTER_BYTES",
@@ -30,7 +31,6 @@ __all__ = [
     "LP_SIZE",
     "LP_STACK_OFFSET",
     "LP_XSTATE_OFFSET",
-    "CALLS_AT_ONCE",
     "MARK_MODE",
     "MARK_SIZE",
     "SLOT_COUNT",
@@ -384,7 +384,9 @@ class Ask(IntEnum):
 
     CALL: a system call of the program's own that may concern SGX. CONTINUE: the calls of the last answer are made.
     ARM: the process is about to use SGX. FORK, FORKED, CHILD: before a fork, behind it in the parent, and in the child.
-    FAULT: a page of an enclave was touched that is not mapped. CODE: a file was mapped executable.
+    FAULT: a page of an enclave was touched that is not mapped. CODE: a file was mapped executable. EXPLAIN: what a leaf
+    or an instruction inside an enclave was refused for, as in LogicalProcessor: check, vector, error code, address,
+    expected, found.
     """
 
     CALL = 1
@@ -395,6 +397,7 @@ class Ask(IntEnum):
     CHILD = 6
     FAULT = 7
     CODE = 8
+    EXPLAIN = 9
 
 
 class Answer(IntEnum):
@@ -465,6 +468,7 @@ class TargetState(Layout, size=1216, align=64, source=SWSGX):
     filter = u64(40, "FILTER_BYTES for the second filter's program, behind its struct sock_fprog")
     area_count = u32(48, "entries of areas")
     armed = u32(52, "1: the monitor has the process's signals")
-    reserved_56 = zero(56, 8)
+    explain = u32(56, "1: refusals and exceptions are to be told, ASK_EXPLAIN")
+    reserved_60 = zero(60, 4)
     areas = octets(64, 1024, "AREA_COUNT pairs of u64: ranges in which enclave mappings lie, ascending")
     reserved_1088 = zero(1088, 128)

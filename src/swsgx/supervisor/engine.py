@@ -9,7 +9,6 @@ Pages that are executable and not writable are private copies of the enclave's c
 from __future__ import annotations
 
 import errno
-import mmap
 import struct
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -18,6 +17,16 @@ from swsgx.cpu.faults import InternalError
 from swsgx.isa.address import PAGE_SIZE, Linaddr
 from swsgx.linux.encl import Encl, EnclaveMapping
 from swsgx.linux.engine import MappedRun
+from swsgx.linux.vma import (
+    MAP_FIXED,
+    MAP_FIXED_NOREPLACE,
+    MAP_PRIVATE,
+    MAP_SHARED,
+    PROT_EXEC,
+    PROT_NONE,
+    PROT_READ,
+    PROT_WRITE,
+)
 from swsgx.native.abi import (
     EXIT_TABLE_SIZE,
     FRAME_MAP_OFFSET,
@@ -36,14 +45,12 @@ from swsgx.supervisor.steps import Call, Fd, Step, Store
 __all__ = ["TargetEngine"]
 
 _NR_MMAP, _NR_MPROTECT, _NR_MUNMAP = 9, 10, 11
-_MAP_FIXED = 0x10
+_MAP_ANONYMOUS = 0x20
 _MAP_NORESERVE = 0x4000
-_MAP_FIXED_NOREPLACE = 0x100000
-_NONE = 0
-_READ = mmap.PROT_READ
-_READ_WRITE = mmap.PROT_READ | mmap.PROT_WRITE
-_READ_EXEC = mmap.PROT_READ | mmap.PROT_EXEC
-_RESERVED = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | _MAP_NORESERVE
+_READ = PROT_READ
+_READ_WRITE = PROT_READ | PROT_WRITE
+_READ_EXEC = PROT_READ | PROT_EXEC
+_RESERVED = MAP_PRIVATE | _MAP_ANONYMOUS | _MAP_NORESERVE
 _NO_FILE = (1 << 64) - 1
 
 #: TCSs of one enclave that one process can enter, and runs that can be mapped of it.
@@ -120,7 +127,9 @@ class TargetEngine:
         child = TargetEngine(self.memory, self._state, epcm, patch=self._patch, hide=self._hide)
         child._next, child._epcm, child._free = self._next, self._epcm, list(self._free)
         child._attached = {
-            encl: _Attached(a.index, EnclaveSlot(bytearray(a.slot.buffer)), a.runs.copy(), a.vma, list(a.pieces))
+            encl: _Attached(
+                a.index, EnclaveSlot(bytearray(a.slot.buffer)), a.runs.copy(), a.vma, list(a.pieces)
+            )
             for encl, a in self._attached.items()
         }
         return child
@@ -136,14 +145,16 @@ class TargetEngine:
         self._next = address + size + _GAP
         return address
 
-    def _mmap(self, address: int, size: int, prot: int, flags: int, fd: Fd | None = None, offset: int = 0) -> None:
+    def _mmap(
+        self, address: int, size: int, prot: int, flags: int, fd: Fd | None = None, offset: int = 0
+    ) -> None:
         args = (address, size, prot, flags, fd if fd is not None else _NO_FILE, offset)
         self._steps.append(Call(_NR_MMAP, args, address))
 
     def _map_own(self, size: int, prot: int = _READ_WRITE, fd: Fd | None = None) -> int:
         address = self._own(size)
-        flags = mmap.MAP_SHARED if fd is not None else _RESERVED
-        self._mmap(address, size, prot, flags | _MAP_FIXED_NOREPLACE, fd)
+        flags = MAP_SHARED if fd is not None else _RESERVED
+        self._mmap(address, size, prot, flags | MAP_FIXED_NOREPLACE, fd)
         return address
 
     def reserve(self, length: int, alignment: int, hint: int = 0) -> Linaddr:
@@ -206,10 +217,10 @@ class TargetEngine:
         ]
         if hide:
             place = self._own(encl.size + _HUGE, _HUGE)
-            self._mmap(place, encl.size + _HUGE, _NONE, _RESERVED | _MAP_FIXED_NOREPLACE)
+            self._mmap(place, encl.size + _HUGE, PROT_NONE, _RESERVED | MAP_FIXED_NOREPLACE)
             pieces.append((place, encl.size + _HUGE))
             slot.hidden = place + encl.base % _HUGE
-            if _QUIET_START <= encl.base and encl.base + encl.size <= _QUIET_END:
+            if encl.base >= _QUIET_START and encl.base + encl.size <= _QUIET_END:
                 slot.flags |= SlotFlags.QUIET
         elif self._patch:
             slot.exit_stub = self._place_stub(encl.base, encl.size, exits)
@@ -241,7 +252,7 @@ class TargetEngine:
             return
         vma = self._attached[mapping.encl].vma
         fd = Fd(mapping.vma_bits.fd)
-        self._mmap(vma, mapping.vma_bits.size, _READ_WRITE, mmap.MAP_SHARED | _MAP_FIXED, fd)
+        self._mmap(vma, mapping.vma_bits.size, _READ_WRITE, MAP_SHARED | MAP_FIXED, fd)
 
     def keep_attached(self, kept: Iterable[Encl]) -> None:
         """Forget all enclaves but these."""
@@ -258,7 +269,7 @@ class TargetEngine:
                 continue
             if at < base + size and base < at + PAGE_SIZE:
                 continue
-            self._mmap(at, PAGE_SIZE, _READ_WRITE, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | _MAP_FIXED_NOREPLACE)
+            self._mmap(at, PAGE_SIZE, _READ_WRITE, MAP_PRIVATE | _MAP_ANONYMOUS | MAP_FIXED_NOREPLACE)
             self._steps.append(Store(at, bytes(code)))
             self._steps.append(Call(_NR_MPROTECT, (at, PAGE_SIZE, _READ_EXEC), 0))
             return at
@@ -316,9 +327,9 @@ class TargetEngine:
     def _fresh(encl: Encl, run: MappedRun) -> Call:
         fd, offset, kind = Fd(encl.store.contents.fd) if run.prot else None, 0, _RESERVED
         if fd is not None:
-            kind = mmap.MAP_PRIVATE if Runs.private(run.prot) else mmap.MAP_SHARED
+            kind = MAP_PRIVATE if Runs.private(run.prot) else MAP_SHARED
             offset = run.address - encl.base
-        args = (run.address, run.length, run.prot, kind | _MAP_FIXED, fd or _NO_FILE, offset)
+        args = (run.address, run.length, run.prot, kind | MAP_FIXED, fd or _NO_FILE, offset)
         return Call(_NR_MMAP, args, run.address)
 
     def _show(self, encl: Encl, shown: list[tuple[MappedRun, Call]]) -> None:

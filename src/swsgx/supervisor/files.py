@@ -15,6 +15,7 @@ import contextlib
 import fcntl
 import os
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from swsgx.native.abi import MARK_MODE, MARK_SIZE
@@ -90,7 +91,7 @@ class NodeFiles:
     def of(self, pid: int, fd: int) -> Stand | None:
         """What a process's descriptor is; None: no node's, or not open."""
         try:
-            status = os.stat(f"/proc/{pid}/fd/{fd}")
+            status = Path(f"/proc/{pid}/fd/{fd}").stat()
         except OSError:
             return None
         return self._stands.get((status.st_dev, status.st_ino))

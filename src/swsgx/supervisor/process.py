@@ -74,7 +74,9 @@ class TargetProcess:
             status = status_of(tid)
             waiting = int(status.get("SigPnd", "0"), 16) | int(status.get("ShdPnd", "0"), 16)
             # What has no handler and does not end the process is not waited for by anybody.
-            quiet = int(status.get("SigIgn", "0"), 16) | _IGNORED_BY_DEFAULT & ~int(status.get("SigCgt", "0"), 16)
+            quiet = int(status.get("SigIgn", "0"), 16) | _IGNORED_BY_DEFAULT & ~int(
+                status.get("SigCgt", "0"), 16
+            )
             return bool(waiting & ~blocked & ~quiet)
 
         return Task(

@@ -174,6 +174,7 @@ def _supervise(
     signal.set_wakeup_fd(write, warn_on_full_buffer=False)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGCHLD, _GONE})
     keep = {near.fileno(), channel.fileno(), read, write, 2} | ({listener.fd} if listener else set())
+    keep |= settings.files
     _let_go(keep)
     alive = True
 

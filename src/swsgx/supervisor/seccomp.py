@@ -133,7 +133,10 @@ def _first_traps() -> dict[int, bytes]:
     """What every program's calls are looked at for; what the bodies let through is none of ours."""
     map_type = _argument(3) + _instruction(_AND, _MAP_ANONYMOUS | _MAP_TYPE)
     return {
-        9: map_type + _instruction(_EQUAL, 1, 2, 0) + _instruction(_EQUAL, 3, 1, 0) + _ALLOW,  # mmap, shared files
+        9: map_type
+        + _instruction(_EQUAL, 1, 2, 0)
+        + _instruction(_EQUAL, 3, 1, 0)
+        + _ALLOW,  # mmap, shared files
         13: _argument(0) + _unless(_EQUAL, _SIGSYS, _TRAP) + _allow_null(1),  # rt_sigaction
         14: _argument(0) + _unless(_EQUAL, _SIG_UNBLOCK) + _allow_null(1),  # rt_sigprocmask
         16: _argument(1) + _instruction(_AND, 0xFF00) + _instruction(_EQUAL, 0xA400, 1, 0) + _ALLOW,  # ioctl
@@ -271,7 +274,8 @@ class Listener:
             OSError: EMFILE and the like, as the task would get; ENOENT: it is not waiting any more.
         """
         flags = _O_CLOEXEC if cloexec else 0
-        return fcntl.ioctl(self.fd, _IOCTL_ADDFD, bytearray(_ADDFD.pack(notification.cookie, 0, fd, 0, flags)))
+        request = bytearray(_ADDFD.pack(notification.cookie, 0, fd, 0, flags))
+        return int(fcntl.ioctl(self.fd, _IOCTL_ADDFD, request))
 
     def refuse(self, notification: Notification, error: int) -> bool:
         """Let the system call fail with an errno. False: the task is not waiting any more."""

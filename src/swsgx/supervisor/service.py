@@ -9,8 +9,10 @@ do itself goes to it as :mod:`~swsgx.supervisor.steps`, before its answer.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import itertools
+import json
 import os
 import struct
 import threading
@@ -18,13 +20,15 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from swsgx.cpu.enclu.refusals import reason_of
 from swsgx.cpu.machine import Cpu
 from swsgx.isa.address import Linaddr
+from swsgx.isa.vectors import Vector
 from swsgx.linux.device import Driver, EnclaveFile, ProvisionFile
 from swsgx.linux.mm import AddressSpace
 from swsgx.linux.outcome import Outcome
 from swsgx.linux.task import BadAddress
-from swsgx.native.abi import Answer, Ask, Request, TargetState
+from swsgx.native.abi import Answer, Ask, LogicalProcessor, Request, TargetState
 from swsgx.supervisor import emulated_files
 from swsgx.supervisor.calls import CALLS, Asked
 from swsgx.supervisor.emulated_files import FileFacts
@@ -36,6 +40,7 @@ from swsgx.supervisor.process import TargetProcess, status_of
 from swsgx.supervisor.seccomp import Listener, Notification, second_program
 from swsgx.supervisor.settings import Settings
 from swsgx.supervisor.steps import Call, Carrier, Step, Store
+from swsgx.trace import Event, Reason, Recorder
 
 __all__ = ["Service"]
 
@@ -66,8 +71,9 @@ class Service:
         self._listener = listener
         self._filter = second_program(IMAGE_BASE, IMAGE_BASE + image_size)
         self.settings = settings
-        self.cpu = Cpu(settings.model(), random=os.urandom)
-        self.driver = Driver(self.cpu, settings.profile())
+        self._trace = Recorder([self._traced] if settings.trace >= 0 else [])
+        self.cpu = Cpu(settings.model(), random=os.urandom, trace=self._trace)
+        self.driver = Driver(self.cpu, settings.profile(), trace=self._trace)
         self.files = NodeFiles()
         self._processes: dict[int, TargetProcess] = {}
         self._keys = itertools.count(1)
@@ -105,9 +111,11 @@ class Service:
     def facts(self, path: str) -> FileFacts | None:
         """What stat says of a path that is not a node; None: what is there."""
         if path in emulated_files.LINKS or emulated_files.small_file(path, self.cpu.model) is not None:
-            return emulated_files.small_file_facts(path, os.stat("/sys/devices"))
-        if path in emulated_files.ADDED and not os.path.isdir(path):
-            return emulated_files.directory_facts(path, os.stat("/dev" if path.startswith("/dev") else "/sys"))
+            return emulated_files.small_file_facts(path, Path("/sys/devices").stat())
+        if path in emulated_files.ADDED and not Path(path).is_dir():
+            return emulated_files.directory_facts(
+                path, Path("/dev" if path.startswith("/dev") else "/sys").stat()
+            )
         return None
 
     # What the supervisor's loop tells.
@@ -162,6 +170,8 @@ class Service:
             process = self._processes.get(request.key)
             found = process is not None and process.engine.pending
             self._carry(notification, memory, request, process, int(found))
+        elif op == Ask.EXPLAIN:
+            self._exception(notification, memory, request)
         elif op == Ask.FORK:
             self._fork(notification, memory, request)
         elif op == Ask.FORKED:
@@ -172,7 +182,12 @@ class Service:
             self._reply(notification, memory, request, Answer.DONE, -errno.ENOSYS)
 
     def _reply(
-        self, notification: Notification, memory: TargetMemory, request: Request, answer: Answer, result: int = 0
+        self,
+        notification: Notification,
+        memory: TargetMemory,
+        request: Request,
+        answer: Answer,
+        result: int = 0,
     ) -> None:
         request.result = result & _BITS_64
         try:
@@ -216,6 +231,8 @@ class Service:
             self._carry(notification, memory, request, asked.process, 0, result)
             return
         value = result.value if isinstance(result, Outcome) else result
+        if isinstance(result, Outcome) and result.reason is not None and self.settings.explain:
+            self._explain(f"{result.reason.operation} gave {result}", result.reason)
         self._carry(notification, memory, request, asked.process, value)
 
     def _carry(
@@ -281,6 +298,39 @@ class Service:
         request.token = carrier.token
         self._reply(notification, memory, request, Answer(carrier.answer), result)
 
+    # What the user is told.
+
+    def _traced(self, event: Event) -> None:
+        with contextlib.suppress(OSError):
+            os.write(self.settings.trace, json.dumps(event.as_dict()).encode() + b"\n")
+
+    def _explain(self, what: str, reason: Reason) -> None:
+        lines = [what]
+        at: Reason | None = reason
+        while at is not None:
+            lines += [
+                f"    {at.operation}",
+                f"        rule:     {at.rule}",
+                f"        expected: {at.expected}",
+            ]
+            lines += [f"        found:    {at.found}", f"        source:   {at.source}"]
+            lines += [f"        remedy:   {at.remedy}"] if at.remedy else []
+            at = at.cause
+        self.settings.tell("\n".join(lines))
+
+    def _exception(self, notification: Notification, memory: TargetMemory, request: Request) -> None:
+        """A leaf was refused, or an instruction inside an enclave raised an exception."""
+        lp = LogicalProcessor(bytearray(LogicalProcessor.size_of))
+        lp.check, lp.vector, lp.error_code = request.arg0, request.arg1, request.arg2
+        lp.address, lp.expected, lp.found = request.arg3, request.arg4, request.arg5
+        with contextlib.suppress(ValueError, KeyError):
+            reason = reason_of(lp)
+            name = Vector(lp.vector).mnemonic
+            self._trace.event("fault", name, {"code": lp.error_code, "address": lp.address}, name, reason)
+            if self.settings.explain:
+                self._explain(f"{name} with error code {lp.error_code:#x} in process {memory.pid}", reason)
+        self._reply(notification, memory, request, Answer.DONE)
+
     # Processes.
 
     def _arm(self, notification: Notification, memory: TargetMemory, request: Request) -> None:
@@ -298,12 +348,17 @@ class Service:
         program = state.filter
         steps: list[Step] = [
             Store(address + TargetState.key.offset, struct.pack("<Q", process.key)),
+            Store(address + TargetState.explain.offset, struct.pack("<I", self._wants_reasons)),
             Store(program, struct.pack("<HxxxxxxQ", len(self._filter) // 8, program + 16) + self._filter),
             Call(_NR_SECCOMP, (_SET_MODE_FILTER, _FILTER_TSYNC, program), 0),
         ]
         self._processes[process.key] = process
         self._watch(process)
         self._start(notification, memory, request, Carrier(memory, steps))
+
+    @property
+    def _wants_reasons(self) -> bool:
+        return self.settings.explain or self._trace.on
 
     def _watch(self, process: TargetProcess) -> None:
         try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -24,8 +25,8 @@ class Settings(NamedTuple):
         kernel: a name of :data:`swsgx.linux.profile.PROFILES`.
         patch: whether ENCLU and CPUID sites may be patched.
         explain: say on stderr why a call was refused.
-        trace: file for events, empty for none.
-        log: file for what would be said on stderr, empty for none.
+        trace: descriptor of a file for events; none: -1.
+        log: descriptor of what is said to the user.
     """
 
     epc_size: int = _DEFAULT_EPC
@@ -34,8 +35,8 @@ class Settings(NamedTuple):
     kernel: str = ""
     patch: bool = True
     explain: bool = False
-    trace: str = ""
-    log: str = ""
+    trace: int = -1
+    log: int = 2
 
     @property
     def hides(self) -> bool:
@@ -57,4 +58,10 @@ class Settings(NamedTuple):
 
     def tell(self, text: str) -> None:
         """A message for the user."""
-        os.write(2, f"swsgx run: {text}\n".encode())
+        with contextlib.suppress(OSError):
+            os.write(self.log, f"swsgx run: {text}\n".encode("utf-8", "backslashreplace"))
+
+    @property
+    def files(self) -> set[int]:
+        """Descriptors that the supervisor must keep."""
+        return {fd for fd in (self.trace, self.log) if fd >= 0}

@@ -6,6 +6,7 @@ Hardware tells a program ``#GP(0)``, the kernel tells it ``EIO``. Both stay exac
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 __all__ = ["Reason", "hexed"]
@@ -45,6 +46,21 @@ class Reason:
         if self.cause is not None:
             text += f" <- {self.cause}"
         return text
+
+    def lines(self) -> Iterator[str]:
+        """At length: this reason and its causes, one fact a line."""
+        level: Reason | None = self
+        while level is not None:
+            yield f"  {level.operation}"
+            yield f"    rule:     {level.rule}"
+            yield f"    expected: {level.expected}"
+            yield f"    found:    {level.found}"
+            yield f"    source:   {level.source}"
+            if level.remedy:
+                yield f"    remedy:   {level.remedy}"
+            level = level.cause
+            if level is not None:
+                yield "  because"
 
     def as_dict(self) -> dict[str, object]:
         """The reason as plain values, for JSON."""

@@ -33,5 +33,4 @@ def flock(asked: Asked) -> Result:
     return Answer.PASS if asked.stand(asked.args[0]) is None else Outcome(0)
 
 
-
 FILE_CALLS = {8: Handler(lseek), 16: Handler(ioctl, slow=True), 73: Handler(flock)}

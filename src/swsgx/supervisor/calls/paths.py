@@ -9,6 +9,7 @@ import errno
 import os
 import re
 import stat
+from pathlib import Path
 
 from swsgx.linux.outcome import Outcome
 from swsgx.native.abi import Answer
@@ -18,6 +19,7 @@ from swsgx.supervisor.files import Stand
 
 __all__ = ["PATH_CALLS"]
 
+_DEV = Path("/dev")
 _AT_FDCWD = -100
 _AT_EMPTY_PATH = 0x1000
 _OF_DESCRIPTOR = re.compile(r"/proc/(?:self|thread-self|(\d+))(?:/task/\d+)?/fd/(\d+)")
@@ -32,7 +34,7 @@ def _resolve(asked: Asked, dirfd: int, address: int) -> tuple[str, bool]:
         return "", False
     if not path.startswith("/"):
         where = "cwd" if dirfd == _AT_FDCWD else f"fd/{dirfd}"
-        path = os.readlink(f"/proc/{asked.tid}/{where}") + "/" + path
+        path = f"{Path(f'/proc/{asked.tid}/{where}').readlink()}/{path}"
     path = "/" + os.path.normpath(path).lstrip("/")
     parent, _, name = path.rpartition("/")
     if not parent.startswith(("/dev", "/proc", "/sys")):
@@ -131,18 +133,20 @@ def openat2(asked: Asked) -> Result:
 
 def _facts(asked: Asked, path: str, follow: bool) -> emulated.FileFacts | None:
     if _is_node(asked, path):
-        return emulated.device_facts(path, os.stat("/dev"))
+        return emulated.device_facts(path, _DEV.stat())
     stand = _descriptor(asked, path) if follow else None
     if stand is not None:
-        return emulated.device_facts(stand.node.node, os.stat("/dev"))
+        return emulated.device_facts(stand.node.node, _DEV.stat())
     return asked.service.facts(path)
 
 
-def _stat(asked: Asked, dirfd: int, path: int, follow: bool, empty: bool = False) -> emulated.FileFacts | int | None:
+def _stat(
+    asked: Asked, dirfd: int, path: int, follow: bool, empty: bool = False
+) -> emulated.FileFacts | int | None:
     if empty:
         stand = asked.stand(dirfd)
         if stand is not None and not asked.memory.text(path):
-            return emulated.device_facts(stand.node.node, os.stat("/dev"))
+            return emulated.device_facts(stand.node.node, _DEV.stat())
     name, folder = _resolve(asked, dirfd, path)
     facts = _facts(asked, name, follow)
     if facts is not None and folder and not stat.S_ISDIR(facts.mode):
@@ -150,7 +154,9 @@ def _stat(asked: Asked, dirfd: int, path: int, follow: bool, empty: bool = False
     return facts
 
 
-def _stated(asked: Asked, facts: emulated.FileFacts | int | None, buffer: int, extended: bool = False) -> Result:
+def _stated(
+    asked: Asked, facts: emulated.FileFacts | int | None, buffer: int, extended: bool = False
+) -> Result:
     if facts is None:
         return Answer.PASS
     if isinstance(facts, int):
@@ -177,7 +183,7 @@ def fstat(asked: Asked) -> Result:
     stand = asked.stand(fd)
     if stand is None:
         return Answer.PASS
-    return _stated(asked, emulated.device_facts(stand.node.node, os.stat("/dev")), buffer)
+    return _stated(asked, emulated.device_facts(stand.node.node, _DEV.stat()), buffer)
 
 
 def newfstatat(asked: Asked) -> Result:
