@@ -12,9 +12,13 @@ struct answer {
 	uint32_t registers[4]; /* EAX, EBX, ECX, EDX */
 };
 
-static struct cpuid_table table;
+/* First of all data, where the supervisor finds it: vdso/target.lds. */
+static struct {
+	struct cpuid_table table;
+	uint8_t lists[CPUID_BYTES - sizeof(struct cpuid_table)];
+} data __attribute__((section(".bss.first")));
 /* The exported name only: an access by it would need a relocation. */
-extern struct cpuid_table swsgx_cpuid_table __attribute__((alias("table"), visibility("default")));
+extern struct cpuid_table swsgx_cpuid_table __attribute__((alias("data"), visibility("default")));
 /* CPUID.0:EAX of the host, once somebody has asked: on a virtual machine each CPUID takes microseconds. */
 static uint32_t host_maximum;
 
@@ -44,7 +48,7 @@ static bool is_site(uint64_t rip)
 	const struct cpuid_sites *sites;
 	uint64_t low = 0, high;
 
-	sites = (const struct cpuid_sites *)__atomic_load_n(&table.sites, __ATOMIC_ACQUIRE);
+	sites = (const struct cpuid_sites *)__atomic_load_n(&data.table.sites, __ATOMIC_ACQUIRE);
 	if (!sites)
 		return false;
 	high = sites->count;
@@ -72,7 +76,7 @@ static const struct cpuid_override *override_for(const struct cpuid_answers *ans
 
 static struct answer emulated_cpuid(uint32_t leaf, uint32_t subleaf)
 {
-	const struct cpuid_answers *answers = &table.answers;
+	const struct cpuid_answers *answers = &data.table.answers;
 	const struct cpuid_override *o;
 	struct answer a = { 0 };
 
@@ -88,6 +92,11 @@ static struct answer emulated_cpuid(uint32_t leaf, uint32_t subleaf)
 	for (uint32_t i = 0; o && i < 4; i++)
 		a.registers[i] = (a.registers[i] & o->keep[i]) | o->set[i];
 	return a;
+}
+
+bool cpuid_patched(void)
+{
+	return __atomic_load_n(&data.table.sites, __ATOMIC_ACQUIRE);
 }
 
 bool cpuid_emulate(registers_t *regs)

@@ -2,7 +2,7 @@
 /*
  * CPUID as the emulated CPU says it: UD2 at one of our patched sites, with the host's answer changed by a table.
  *
- * Who writes what: the image exports swsgx_cpuid_table, all zero. The supervisor writes answers once, before the program's
+ * Who writes what: the table is the first of the image's data, all zero. The supervisor writes answers once, before the program's
  * first instruction. Each list of sites is written to fresh memory, then its address to sites (8 bytes, aligned), and
  * only then are the sites patched; so a thread that meets a patched site finds it in whichever list it sees. A
  * list that was replaced stays as it is.
@@ -16,6 +16,7 @@
 #include "monitor.h"
 
 #define CPUID_OVERRIDES 12
+#define CPUID_BYTES 0x8000 /* table and lists; image.py has the same */
 #define CPUID_ANY_SUBLEAF 0xffffffffu
 
 /* answer & keep | set, for EAX, EBX, ECX, EDX. */
@@ -37,6 +38,7 @@ struct cpuid_sites {
 	uint64_t addresses[]; /* ascending */
 };
 
+/* The lists of sites lie behind it, each newer one behind the older. */
 struct cpuid_table {
 	uint64_t sites; /* of a struct cpuid_sites; 0: nothing is patched */
 	struct cpuid_answers answers;
@@ -51,5 +53,7 @@ _Static_assert(__builtin_offsetof(struct cpuid_table, answers) == 8, "Python wri
  * program's own.
  */
 bool cpuid_emulate(registers_t *regs);
+/* Whether any site is patched. */
+bool cpuid_patched(void);
 
 #endif

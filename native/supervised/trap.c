@@ -16,6 +16,7 @@
 #include "supervised.h"
 
 #include "../vdso/vdso.h"
+#include "cpuid.h"
 #include "sys.h"
 
 #include <asm/stat.h>
@@ -182,6 +183,9 @@ static bool is_waiting_call(uint64_t number)
 	       number == __NR_epoll_pwait || number == __NR_epoll_pwait2;
 }
 
+static void own(int signal);
+static void code_mapped(const registers_t *r, long address);
+
 static void serve(struct kernel_ucontext *uc, lp_t *lp)
 {
 	registers_t *r = &uc->registers;
@@ -238,6 +242,8 @@ static void serve(struct kernel_ucontext *uc, lp_t *lp)
 		}
 		result = sys_call6((long)r->rax, (long)r->rdi, (long)r->rsi, (long)r->rdx, (long)r->r10, (long)r->r8,
 				   (long)r->r9);
+		if (r->rax == __NR_mmap && r->rdx & PROT_EXEC && !(r->r10 & MAP_ANONYMOUS))
+			code_mapped(r, result);
 		break;
 	}
 	r->rax = (uint64_t)result;
@@ -247,16 +253,22 @@ static void serve(struct kernel_ucontext *uc, lp_t *lp)
 bool trapped_call(int signal, struct kernel_siginfo *info, struct kernel_ucontext *uc, lp_t *lp)
 {
 	settle_call(&uc->registers);
+	if (signal == SIGNAL_ILL && info->code > 0 && !(lp && lp->record) && cpuid_emulate(&uc->registers))
+		return true;
 	if (signal != SIGNAL_SYS || info->code != CODE_SECCOMP || info->error != TRAP_DATA || (lp && lp->record))
 		return false;
 	serve(uc, lp);
 	return true;
 }
 
-/* A SIGSYS of an unarmed process that is none of ours: sent by somebody, or from a filter of the program's own. */
+/*
+ * A SIGSYS or SIGILL of an unarmed process that is none of ours: sent by somebody, from a filter of the program's own,
+ * or from an instruction.
+ */
 static void own_signal(int signal, struct kernel_siginfo *info, struct kernel_ucontext *uc)
 {
 	const struct kernel_sigaction *own = &monitor_state.old_actions[signal], fallback = { .handler = SIG_DEFAULT };
+	uint64_t mask;
 
 	if (own->handler == SIG_IGNORE && info->code <= 0)
 		return;
@@ -265,11 +277,16 @@ static void own_signal(int signal, struct kernel_siginfo *info, struct kernel_uc
 		sys_tgkill(sys_getpid(), sys_gettid(), signal);
 		return;
 	}
+	mask = uc->signal_mask | own->mask | (own->flags & FLAG_NODEFER ? 0 : SIGNAL_BIT(signal));
+	mask &= ~never_blocked();
+	sys_sigprocmask(MASK_SET, &mask, NULL);
 	((void (*)(int, struct kernel_siginfo *, struct kernel_ucontext *))own->handler)(signal, info, uc);
 }
 
 static void unarmed(int signal, struct kernel_siginfo *info, struct kernel_ucontext *uc)
 {
+	if (signal == SIGNAL_ILL && info->code > 0 && cpuid_emulate(&uc->registers))
+		return;
 	if (info->code != CODE_SECCOMP || info->error != TRAP_DATA) {
 		own_signal(signal, info, uc);
 		return;
@@ -279,19 +296,44 @@ static void unarmed(int signal, struct kernel_siginfo *info, struct kernel_ucont
 	uc->signal_mask &= ~never_blocked();
 }
 
-/* start.S, before the program's first instruction, with its stack as exec left it. */
-void supervised_prepare(uint64_t *stack)
+/* From now on a signal is ours; what the program has for it is kept. */
+static void own(int signal)
 {
 	const struct kernel_sigaction ours = {
 		.handler = (uint64_t)unarmed,
 		.flags = FLAG_SIGINFO | FLAG_ONSTACK | FLAG_NODEFER | FLAG_RESTART | FLAG_RESTORER,
 		.restorer = (uint64_t)supervised_restorer,
 	};
-	uint64_t set = SIGNAL_BIT(SIGNAL_SYS);
+	uint64_t set = SIGNAL_BIT(signal);
 
-	vdso_prepare(stack);
-	owned_signals = SIGNAL_BIT(SIGNAL_SYS);
-	monitor_state.old_actions[SIGNAL_SYS].handler = SIG_DEFAULT;
-	sys_sigaction(SIGNAL_SYS, &ours, NULL);
+	if (owned_signals & set)
+		return;
+	sys_sigaction(signal, NULL, &monitor_state.old_actions[signal]);
+	owned_signals |= set;
+	sys_sigaction(signal, &ours, NULL);
 	sys_sigprocmask(MASK_UNBLOCK, &set, NULL);
+}
+
+/*
+ * A file was mapped executable: its CPUID instructions are patched, in the private copy. Pages with some are few, and
+ * the supervisor knows the files.
+ */
+static void code_mapped(const registers_t *r, long address)
+{
+	request_t request = { .op = ASK_CODE, .arg0 = (uint64_t)address, .arg1 = r->rsi, .arg2 = r->r8, .arg3 = r->r9 };
+
+	if (address < 0 && address > -4096)
+		return;
+	ask(&request);
+	if (cpuid_patched())
+		own(SIGNAL_ILL);
+}
+
+/* start.S, before the program's first instruction, with its stack as exec left it. */
+void supervised_prepare(uint64_t *stack)
+{
+	vdso_prepare(stack);
+	own(SIGNAL_SYS);
+	if (cpuid_patched())
+		own(SIGNAL_ILL);
 }

@@ -182,4 +182,3 @@ def _report(error: Exception, words: list[str]) -> int:
         for line in reason.lines():
             click.echo(line, err=True)
     return error.exit_code if isinstance(error, Refused) else EXIT_REFUSED
-

@@ -49,8 +49,21 @@ UD2 = b"\x0f\x0b"
 #: The one byte that changes: (its offset in the instruction, its new value).
 PATCH = (1, 0x0B)
 
-#: glibc, which asks CPUID at every start, but never for SGX: patching it would cost each program for nothing.
-_GLIBC = frozenset(("ld-linux-x86-64.so.2", "libc.so.6", "libm.so.6", "libmvec.so.1", "libpthread.so.0"))
+#: What asks CPUID at every start, but never for SGX, and tells nobody: patching it would cost each program for nothing.
+_INDIFFERENT = frozenset(
+    (
+        *("ld-linux-x86-64.so.2", "libc.so.6", "libm.so.6", "libmvec.so.1", "libpthread.so.0"),
+        *(
+            "libgcc_s.so.1",
+            "libstdc++.so.6",
+            "libcrypto.so.3",
+            "libcrypto.so.1.1",
+            "libgmp.so.10",
+            "libgomp.so.1",
+        ),
+        *("libnettle.so.8", "libgnutls.so.30", "libzstd.so.1", "liblzma.so.5", "libz.so.1"),
+    )
+)
 
 _EHDR = struct.Struct("<16sHHIQQQIHHHHHH")
 _PHDR = struct.Struct("<IIQQQQQQ")
@@ -102,8 +115,8 @@ _known: dict[tuple[int, int, int, int], tuple[int, ...]] = {}
 
 
 def skipped(name: str) -> bool:
-    """Whether a library of this soname (or file name) belongs to glibc and needs no patch."""
-    return name in _GLIBC
+    """Whether a library of this soname (or file name) does not look for SGX, and needs no patch."""
+    return name in _INDIFFERENT
 
 
 def sites(file: str | int) -> tuple[int, ...]:

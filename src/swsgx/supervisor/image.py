@@ -31,18 +31,26 @@ _PHDR = struct.Struct("<IIQQQQQQ")
 _PT_DATA = 0x65534758
 
 
+#: ``struct cpuid_table`` is the first of the data, and with the lists behind it has so many bytes.
+_CPUID_TABLE = 496
+_CPUID_BYTES = 0x8000
+
+
 class Image(NamedTuple):
     """The image, laid out in memory.
 
     Attributes:
         size: bytes it takes in a target, whole pages.
         writable: offset of the first writable byte, page aligned; from there to the end it is data, and zero.
+        lists: offset of room for lists of patched CPUID sites, lists_size bytes (``native/supervised/cpuid.h``).
         start: offset of the code that runs before the program's own (``native/supervised/start.S``).
         parts: (offset, contents) of what is not zero.
     """
 
     size: int
     writable: int
+    lists: int
+    lists_size: int
     start: int
     parts: tuple[tuple[int, bytes], ...]
 
@@ -65,6 +73,8 @@ def load_image() -> Image:
     return Image(
         size=-(-(writable + length) // _PAGE_SIZE) * _PAGE_SIZE,
         writable=writable,
+        lists=writable + _CPUID_TABLE,
+        lists_size=_CPUID_BYTES - _CPUID_TABLE,
         start=header[4],
         parts=((0, file),),
     )

@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import os
 import struct
+from collections.abc import Callable
 
 from swsgx.supervisor.image import IMAGE_BASE, Image
 from swsgx.supervisor.kernel import Ptrace, ptrace, ptrace_buffer
@@ -123,11 +124,12 @@ class Injection:
             raise
         return cls(tid, registers, memory, entry, mask)
 
-    def finish(self, image: Image) -> bool:
+    def finish(self, image: Image, filled: Callable[[int, int], None]) -> bool:
         """At the stop behind the mapping: fill it, and put the task back to its entry point.
 
         Args:
             image: what to fill it with; its own start runs before the program's entry point.
+            filled: called with the task and its memory's descriptor when that is done.
 
         Returns: False when there was no room for the image; the program then runs without it.
         """
@@ -137,6 +139,7 @@ class Injection:
             if mapped:
                 for offset, contents in image.parts:
                     os.pwrite(self._memory, contents, IMAGE_BASE + offset)
+                filled(self.tid, self._memory)
             os.pwrite(self._memory, self._entry, self._registers["rip"])
             registers = Registers(self._registers)
             registers.update(orig_rax=_NO_SYSCALL, rax=0)

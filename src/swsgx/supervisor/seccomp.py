@@ -54,7 +54,9 @@ _DATA_NR, _DATA_ARCH, _DATA_IP, _DATA_ARGS = 0, 4, 8, 16
 _RET_ERRNO = 0x00050000
 #: The low half is swsgx.native.abi.TRAP_DATA.
 _RET_TRAP = 0x00030000 | 0x5357
+_SIGILL = 4
 _SIGSYS = 31
+_PROT_EXEC = 4
 _SIG_UNBLOCK = 1
 _O_DIRECTORY = 0x10000
 _AT_EMPTY_PATH = 0x1000
@@ -131,13 +133,14 @@ def _own(start: int, end: int, verdict: bytes) -> bytes:
 
 def _first_traps() -> dict[int, bytes]:
     """What every program's calls are looked at for; what the bodies let through is none of ours."""
-    map_type = _argument(3) + _instruction(_AND, _MAP_ANONYMOUS | _MAP_TYPE)
+    anonymous = _argument(3) + _unless(_ANY_BIT, _MAP_ANONYMOUS)
+    code = _argument(2) + _unless(_ANY_BIT, _PROT_EXEC, _TRAP)
+    shared = _argument(3) + _instruction(_AND, _MAP_TYPE)
+    shared += _instruction(_EQUAL, 1, 2, 0) + _instruction(_EQUAL, 3, 1, 0) + _ALLOW
+    action = _argument(0) + _unless(_EQUAL, _SIGSYS, _TRAP) + _unless(_EQUAL, _SIGILL, _TRAP)
     return {
-        9: map_type
-        + _instruction(_EQUAL, 1, 2, 0)
-        + _instruction(_EQUAL, 3, 1, 0)
-        + _ALLOW,  # mmap, shared files
-        13: _argument(0) + _unless(_EQUAL, _SIGSYS, _TRAP) + _allow_null(1),  # rt_sigaction
+        9: anonymous + code + shared,  # mmap
+        13: action + _allow_null(1),  # rt_sigaction
         14: _argument(0) + _unless(_EQUAL, _SIG_UNBLOCK) + _allow_null(1),  # rt_sigprocmask
         16: _argument(1) + _instruction(_AND, 0xFF00) + _instruction(_EQUAL, 0xA400, 1, 0) + _ALLOW,  # ioctl
         130: b"",  # rt_sigsuspend
@@ -159,8 +162,8 @@ def _second_traps() -> dict[int, bytes]:
     return {
         9: mmap,
         # fstat, lseek, mprotect, munmap, rt_sigaction, rt_sigprocmask, mremap, madvise, fork, exit, flock, readlink,
-        # sigaltstack, newfstatat, readlinkat, pkey_mprotect, statx
-        **dict.fromkeys((5, 8, 10, 11, 13, 14, 25, 28, 57, 60, 73, 89, 131, 262, 267, 329, 332), b""),
+        # sigaltstack, openat, newfstatat, readlinkat, pkey_mprotect, statx
+        **dict.fromkeys((5, 8, 10, 11, 13, 14, 25, 28, 57, 60, 73, 89, 131, 257, 262, 267, 329, 332), b""),
         56: _flag_argument(0, _CLONE_VM),  # clone
     }
 

@@ -305,18 +305,7 @@ class Service:
             os.write(self.settings.trace, json.dumps(event.as_dict()).encode() + b"\n")
 
     def _explain(self, what: str, reason: Reason) -> None:
-        lines = [what]
-        at: Reason | None = reason
-        while at is not None:
-            lines += [
-                f"    {at.operation}",
-                f"        rule:     {at.rule}",
-                f"        expected: {at.expected}",
-            ]
-            lines += [f"        found:    {at.found}", f"        source:   {at.source}"]
-            lines += [f"        remedy:   {at.remedy}"] if at.remedy else []
-            at = at.cause
-        self.settings.tell("\n".join(lines))
+        self.settings.tell("\n".join([what, *reason.lines()]))
 
     def _exception(self, notification: Notification, memory: TargetMemory, request: Request) -> None:
         """A leaf was refused, or an instruction inside an enclave raised an exception."""

@@ -32,6 +32,7 @@ from swsgx.supervisor.kernel import Ptrace, ptrace, ptrace_buffer
 from swsgx.supervisor.seccomp import ASK, Listener, Notification
 
 if TYPE_CHECKING:
+    from swsgx.supervisor.cpuid import CpuidPatches
     from swsgx.supervisor.service import Service
     from swsgx.supervisor.settings import Settings
 
@@ -71,6 +72,7 @@ class Supervisor:
     ) -> None:
         self._settings = settings
         self._service: Service | None = None
+        self._patches: CpuidPatches | None = None
         self._watched: set[int] = set()
         self._target = target
         self._listener = listener
@@ -140,7 +142,9 @@ class Supervisor:
             self._watched.add(fd)
 
     def _asked(self, listener: Listener, notification: Notification) -> None:
-        """A program asks for the SGX machine, or of it."""
+        """A program asks for the SGX machine, or of it, or has mapped code."""
+        if self._settings.patch and self._cpuid().asked(listener, notification):
+            return
         if self._service is None:
             from swsgx.supervisor.service import Service
 
@@ -172,7 +176,7 @@ class Supervisor:
                 # The exec failed. A signal that stopped it is delivered, a stop of job control goes on.
                 self._release(tid, 0 if event else number)
             elif event == _EVENT_SECCOMP:
-                injection.finish(self._image)
+                injection.finish(self._image, self._filled)
                 self._release(tid, injection.stopped_by)
             else:
                 if not event:
@@ -181,6 +185,18 @@ class Supervisor:
         except OSError as error:
             if error.errno not in _DEAD:
                 raise
+
+    def _filled(self, tid: int, memory: int) -> None:
+        """A program has its image, and not run yet."""
+        if self._settings.patch:
+            self._cpuid().program(tid, memory)
+
+    def _cpuid(self) -> CpuidPatches:
+        if self._patches is None:
+            from swsgx.supervisor.cpuid import CpuidPatches
+
+            self._patches = CpuidPatches(self._image, self._settings)
+        return self._patches
 
     def _executed(self, tid: int) -> None:
         former = bytearray(8)
