@@ -12,7 +12,7 @@ from typing import Any
 __all__ = ["compiled", "environment", "options", "run", "swsgx_run"]
 
 _SOURCE = Path(__file__).resolve().parents[2] / "src"
-#: Options that each ``swsgx run`` gets; the tests' fixture chooses.
+#: Options that each ``swsgx run`` gets.
 options: list[str] = []
 
 

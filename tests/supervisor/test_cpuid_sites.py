@@ -73,11 +73,6 @@ int main(int argc, char **argv)
 """
 
 
-@pytest.fixture(autouse=True, scope="module")
-def way() -> None:
-    """Nothing is supervised here, so once is enough."""
-
-
 @pytest.fixture(autouse=True)
 def forget() -> Iterator[None]:
     """What one test has seen is not remembered in the next."""
@@ -315,10 +310,11 @@ def test_a_library_says_its_name(tmp_path: Path) -> None:
     assert soname(str(compiled("int main(void) { return 0; }", tmp_path, name="main"))) is None
 
 
-def test_glibc_is_skipped_and_nothing_else() -> None:
+def test_libraries_that_never_look_for_sgx_are_skipped_and_nothing_else() -> None:
     assert skipped("libc.so.6")
     assert skipped("ld-linux-x86-64.so.2")
-    assert not skipped("libcrypto.so.3")
+    assert not skipped("libsgx_urts.so")
+    assert not skipped("libc.so")
 
 
 def test_offsets_become_addresses_in_a_mapping() -> None:

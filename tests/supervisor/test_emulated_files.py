@@ -51,11 +51,6 @@ ICE_LAKE = (
 )
 
 
-@pytest.fixture(autouse=True, scope="module")
-def way() -> None:
-    """Nothing is supervised here, so once is enough."""
-
-
 def lines(flags: str) -> bytes:
     """/proc/cpuinfo of two CPUs."""
     cpu = f"model name\t: A CPU\nflags\t\t: fpu vme lm {flags}\nvmx flags\t: vnmi ept\nbugs\t\t: mds\n\n"
