@@ -8,6 +8,7 @@ import re
 import select
 import shlex
 import shutil
+import signal
 import time
 
 import pytest
@@ -22,6 +23,9 @@ class Terminal:
         env = {**environment(), "PS1": "", "TERM": "dumb"}
         self.pid, self.fd = pty.fork()
         if self.pid == 0:
+            # A job in the background of a shell without job control has these ignored, and programs inherit that.
+            for number in (signal.SIGINT, signal.SIGQUIT):
+                signal.signal(number, signal.SIG_DFL)
             os.execvpe("bash", ["bash", "--norc", "--noprofile", "--noediting", "-i"], env)
 
     def type(self, text: str) -> None:
@@ -41,8 +45,9 @@ class Terminal:
 def test_interrupt_stop_and_continue_from_the_keyboard() -> None:
     terminal = Terminal()
     try:
-        terminal.type(f"stty -echo; {shlex.join(swsgx_run())} cat; echo status $?\n")
-        time.sleep(0.5)
+        program = "sh -c 'echo ready; exec cat'"
+        terminal.type(f"stty -echo; {shlex.join(swsgx_run())} {program}; echo status $?\n")
+        terminal.until(r"(^|\n)ready\r")
         terminal.type("one\n")
         terminal.until(r"(^|\n)one\r")
         terminal.type("\x1a")
@@ -54,12 +59,12 @@ def test_interrupt_stop_and_continue_from_the_keyboard() -> None:
         terminal.type("\x04")
         terminal.type("echo ended $?\n")
         terminal.until("ended 0")
-        script = "sh -c 'trap \"echo caught; exit 3\" INT; echo go; sleep 20'"
+        # The one that says "go" is the one that the key ends: then the shell is waiting for it, and has its trap.
+        script = 'sh -c \'trap "echo caught; exit 3" INT; sh -c "echo go; exec sleep 20"\''
         terminal.type(f"{shlex.join(swsgx_run())} {script}; echo status $?\n")
         terminal.until(r"(^|\n)go\r")
-        time.sleep(0.5)  # the shell must have started sleep, which the key ends
         terminal.type("\x03")
-        assert "caught" in terminal.until("status [0-9]+")
+        assert "caught" in terminal.until("status 3")
     finally:
         os.close(terminal.fd)
         os.waitpid(terminal.pid, 0)
