@@ -16,6 +16,7 @@ struct answer {
 static struct {
 	struct cpuid_table table;
 	uint8_t lists[CPUID_BYTES - sizeof(struct cpuid_table)];
+	uint8_t scratch[SCRATCH_BYTES];
 } data __attribute__((section(".bss.first")));
 /* The exported name only: an access by it would need a relocation. */
 extern struct cpuid_table swsgx_cpuid_table __attribute__((alias("data"), visibility("default")));

@@ -17,6 +17,7 @@
 
 #define CPUID_OVERRIDES 12
 #define CPUID_BYTES 0x8000 /* table and lists; image.py has the same */
+#define SCRATCH_BYTES 1024 /* behind them; for the supervisor, while this process makes calls for it */
 #define CPUID_ANY_SUBLEAF 0xffffffffu
 
 /* answer & keep | set, for EAX, EBX, ECX, EDX. */

@@ -96,6 +96,15 @@ static bool concerns_mapping(const registers_t *r)
 	return r->r10 & (MAP_FIXED | MAP_FIXED_NOREPLACE) && concerns_range(r->rdi, r->rsi);
 }
 
+/* Whether a tracee that is about to be resumed is a new program without our image. */
+static bool concerns_tracee(uint64_t pid)
+{
+	uint32_t magic;
+	uint64_t ours[] = { (uint64_t)&magic, sizeof(magic) }, theirs[] = { (uint64_t)image_header, sizeof(magic) };
+
+	return sys_call6(__NR_process_vm_readv, (long)pid, (long)ours, 1, (long)theirs, 1, 0) != sizeof(magic);
+}
+
 /* Whether a call of the program's can concern SGX. */
 static bool concerns_sgx(const registers_t *r)
 {
@@ -130,6 +139,8 @@ static bool concerns_sgx(const registers_t *r)
 		return concerns_range(r->rdi, r->rsi);
 	case __NR_mremap:
 		return concerns_range(r->rdi, r->rsi) || (r->r10 & MREMAP_FIXED && concerns_range(r->r8, r->rdx));
+	case __NR_ptrace:
+		return concerns_tracee(r->rsi);
 	default:
 		return false;
 	}

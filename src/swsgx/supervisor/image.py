@@ -43,6 +43,7 @@ class Image(NamedTuple):
         size: bytes it takes in a target, whole pages.
         writable: offset of the first writable byte, page aligned; from there to the end it is data, and zero.
         lists: offset of room for lists of patched CPUID sites, lists_size bytes (``native/supervised/cpuid.h``).
+        scratch: offset of 1024 bytes that nobody uses while the process asks something.
         start: offset of the code that runs before the program's own (``native/supervised/start.S``).
         parts: (offset, contents) of what is not zero.
     """
@@ -51,6 +52,7 @@ class Image(NamedTuple):
     writable: int
     lists: int
     lists_size: int
+    scratch: int
     start: int
     parts: tuple[tuple[int, bytes], ...]
 
@@ -75,6 +77,7 @@ def load_image() -> Image:
         writable=writable,
         lists=writable + _CPUID_TABLE,
         lists_size=_CPUID_BYTES - _CPUID_TABLE,
+        scratch=writable + _CPUID_BYTES,
         start=header[4],
         parts=((0, file),),
     )

@@ -26,7 +26,7 @@ from swsgx.supervisor.image import IMAGE_BASE, Image
 from swsgx.supervisor.kernel import Ptrace, ptrace, ptrace_buffer
 from swsgx.supervisor.seccomp import INJECTED
 
-__all__ = ["Injection", "Registers"]
+__all__ = ["CODE", "CODE_END", "Injection", "Registers"]
 
 # fmt: off
 _NAMES = (
@@ -44,7 +44,7 @@ _MINUS_ONE = (1 << 64) - 1
 _LOWEST_64_BIT_STACK = 1 << 32
 
 #: mmap as the registers say; mprotect(RBX, RBP, READ | WRITE); the stop. R12 and R13 hold the answers.
-_CODE = (
+CODE = (
     b"\xb8\x09\x00\x00\x00"  # mov eax, mmap
     b"\x0f\x05"  # syscall
     b"\x49\x89\xc4"  # mov r12, rax
@@ -56,21 +56,63 @@ _CODE = (
     b"\x49\x89\xc5"  # mov r13, rax
     b"\xb8" + struct.pack("<I", INJECTED) + b"\x0f\x05"  # syscall
 )
+#: Where the code has done its work.
+CODE_END = len(CODE) - 7
 
 
 class Registers(dict[str, int]):
-    """A task's user registers by name, as PTRACE_GETREGS gives them."""
+    """A task's user registers by name, as PTRACE_GETREGS gives them: :attr:`size` bytes."""
+
+    size = _REGISTERS.size
 
     @classmethod
     def of(cls, tid: int) -> Registers:
         """Those of a task in a ptrace stop."""
         buffer = bytearray(_REGISTERS.size)
         ptrace_buffer(Ptrace.GETREGS, tid, 0, buffer)
-        return cls(zip(_NAMES, _REGISTERS.unpack(buffer), strict=True))
+        return cls.parse(buffer)
+
+    @classmethod
+    def parse(cls, data: bytes | bytearray) -> Registers:
+        """As PTRACE_GETREGS writes them, :attr:`size` bytes."""
+        return cls(zip(_NAMES, _REGISTERS.unpack(data), strict=True))
+
+    def packed(self) -> bytes:
+        """As PTRACE_SETREGS reads them."""
+        return _REGISTERS.pack(*(self[name] for name in _NAMES))
 
     def put(self, tid: int) -> None:
         """Make these the registers of a task in a ptrace stop."""
-        ptrace_buffer(Ptrace.SETREGS, tid, 0, bytearray(_REGISTERS.pack(*(self[name] for name in _NAMES))))
+        ptrace_buffer(Ptrace.SETREGS, tid, 0, bytearray(self.packed()))
+
+    @property
+    def injectable(self) -> bool:
+        """Whether it is a 64-bit program, and not an x32 one."""
+        return self["cs"] == _CS_64 and self["rsp"] >= _LOWEST_64_BIT_STACK
+
+    def mapping(self, image: Image) -> Registers:
+        """Those that :data:`CODE` starts with, to map the image's memory."""
+        asked = Registers(self)
+        asked.update(
+            orig_rax=_NO_SYSCALL,
+            rdi=IMAGE_BASE,
+            rsi=image.size,
+            rdx=_PROT_READ_EXEC,
+            r10=_MAP_PRIVATE_ANONYMOUS_FIXED_NOREPLACE,
+            r8=_MINUS_ONE,
+            r9=0,
+            rbx=IMAGE_BASE + image.writable,
+            rbp=image.size - image.writable,
+        )
+        return asked
+
+    def started(self, image: Image, mapped: bool) -> Registers:
+        """Those that the program goes on with: at the image's start, if it is there."""
+        registers = Registers(self)
+        registers.update(orig_rax=_NO_SYSCALL, rax=0)
+        if mapped:
+            registers.update(rip=IMAGE_BASE + image.start, rdi=registers["rip"])
+        return registers
 
 
 class Injection:
@@ -93,7 +135,7 @@ class Injection:
     def begin(cls, tid: int, image: Image) -> Injection | None:
         """At the exec stop: make the task map the image's memory. None: not a program that can be injected."""
         registers = Registers.of(tid)
-        if registers["cs"] != _CS_64 or registers["rsp"] < _LOWEST_64_BIT_STACK:
+        if not registers.injectable:
             return None
         try:
             memory = os.open(f"/proc/{tid}/mem", os.O_RDWR | os.O_CLOEXEC)
@@ -101,23 +143,11 @@ class Injection:
             return None  # a program that we may run but not read
         mask = bytearray(8)
         try:
-            entry = os.pread(memory, len(_CODE), registers["rip"])
+            entry = os.pread(memory, len(CODE), registers["rip"])
             ptrace_buffer(Ptrace.GETSIGMASK, tid, 8, mask)
             ptrace_buffer(Ptrace.SETSIGMASK, tid, 8, bytearray(b"\xff" * 8))
-            os.pwrite(memory, _CODE, registers["rip"])
-            asked = Registers(registers)
-            asked.update(
-                orig_rax=_NO_SYSCALL,
-                rdi=IMAGE_BASE,
-                rsi=image.size,
-                rdx=_PROT_READ_EXEC,
-                r10=_MAP_PRIVATE_ANONYMOUS_FIXED_NOREPLACE,
-                r8=_MINUS_ONE,
-                r9=0,
-                rbx=IMAGE_BASE + image.writable,
-                rbp=image.size - image.writable,
-            )
-            asked.put(tid)
+            os.pwrite(memory, CODE, registers["rip"])
+            registers.mapping(image).put(tid)
             ptrace(Ptrace.CONT, tid)
         except OSError:
             os.close(memory)
@@ -141,11 +171,7 @@ class Injection:
                     os.pwrite(self._memory, contents, IMAGE_BASE + offset)
                 filled(self.tid, self._memory)
             os.pwrite(self._memory, self._entry, self._registers["rip"])
-            registers = Registers(self._registers)
-            registers.update(orig_rax=_NO_SYSCALL, rax=0)
-            if mapped:
-                registers.update(rip=IMAGE_BASE + image.start, rdi=registers["rip"])
-            registers.put(self.tid)
+            self._registers.started(image, mapped).put(self.tid)
             ptrace_buffer(Ptrace.SETSIGMASK, self.tid, 8, self._mask)
         finally:
             self.close()

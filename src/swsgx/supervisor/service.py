@@ -16,7 +16,7 @@ import json
 import os
 import struct
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -31,10 +31,12 @@ from swsgx.linux.task import BadAddress
 from swsgx.native.abi import Answer, Ask, LogicalProcessor, Request, TargetState
 from swsgx.supervisor import emulated_files
 from swsgx.supervisor.calls import CALLS, Asked
+from swsgx.supervisor.calls.asked import Result
+from swsgx.supervisor.cpuid import CpuidPatches
 from swsgx.supervisor.emulated_files import FileFacts
 from swsgx.supervisor.engine import TargetEngine
 from swsgx.supervisor.files import NodeFiles
-from swsgx.supervisor.image import IMAGE_BASE
+from swsgx.supervisor.image import IMAGE_BASE, Image
 from swsgx.supervisor.memory import TargetMemory
 from swsgx.supervisor.process import TargetProcess, status_of
 from swsgx.supervisor.seccomp import Listener, Notification, second_program
@@ -63,14 +65,21 @@ class Service:
 
     Args:
         listener: where answers go.
-        image_code: addresses of the image's code in every program.
+        image: what is in every program.
         settings: what the user asked for.
+        traced_execs: processes that exec while a tracer of the tree traces them, and have no image yet.
+
+    Attributes:
+        scratch: address of 1024 bytes of every program that it does not use while it asks.
     """
 
-    def __init__(self, listener: Listener, image_size: int, settings: Settings) -> None:
+    def __init__(self, listener: Listener, image: Image, settings: Settings, traced_execs: set[int]) -> None:
         self._listener = listener
-        self._filter = second_program(IMAGE_BASE, IMAGE_BASE + image_size)
+        self._filter = second_program(IMAGE_BASE, IMAGE_BASE + image.writable)
+        self.image = image
+        self.scratch = IMAGE_BASE + image.scratch
         self.settings = settings
+        self.traced_execs = traced_execs
         self._trace = Recorder([self._traced] if settings.trace >= 0 else [])
         self.cpu = Cpu(settings.model(), random=os.urandom, trace=self._trace)
         self.driver = Driver(self.cpu, settings.profile(), trace=self._trace)
@@ -99,6 +108,11 @@ class Service:
     def give(self, notification: Notification, fd: int, *, cloexec: bool) -> int:
         """Open one of our files in the task that waits."""
         return self._listener.give(notification, fd, cloexec=cloexec)
+
+    def patch_program(self, tid: int, memory: int) -> None:
+        """Make a new program see the emulated CPU. ``memory``: descriptor of its /proc/PID/mem."""
+        if self.settings.patch:
+            CpuidPatches(self.image, self.settings).program(tid, memory)
 
     def contents(self, path: str) -> bytes | None:
         """What a program must read in a file; None: what is there."""
@@ -216,7 +230,7 @@ class Service:
         memory: TargetMemory,
         request: Request,
         asked: Asked,
-        serve: Callable[[Asked], int | Outcome | Answer],
+        serve: Callable[[Asked], Result],
     ) -> None:
         try:
             result = serve(asked)
@@ -230,10 +244,31 @@ class Service:
                 return
             self._carry(notification, memory, request, asked.process, 0, result)
             return
+        if isinstance(result, Generator):
+            self._make(notification, memory, request, result)
+            return
         value = result.value if isinstance(result, Outcome) else result
         if isinstance(result, Outcome) and result.reason is not None and self.settings.explain:
             self._explain(f"{result.reason.operation} gave {result}", result.reason)
         self._carry(notification, memory, request, asked.process, value)
+
+    def _make(
+        self,
+        notification: Notification,
+        memory: TargetMemory,
+        request: Request,
+        steps: Generator[list[Step], None, None],
+    ) -> None:
+        """Have the process do steps of which each depends on those before, then its own call."""
+        carrier = Carrier(memory, [], answer=int(Answer.PASS), tolerant=True)
+
+        def more() -> list[Step]:
+            with contextlib.suppress(OSError, BadAddress):
+                return next(steps, [])
+            return []
+
+        carrier.more = more
+        self._start(notification, memory, request, carrier)
 
     def _carry(
         self,
@@ -292,7 +327,7 @@ class Service:
         if conversation.finish is not None:
             conversation.finish()
         result = carrier.result
-        if carrier.failure is not None:
+        if carrier.failure is not None and not carrier.tolerant:
             self.settings.tell(f"{carrier.failure}")
             result = -carrier.failure.errno
         request.token = carrier.token

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import errno
 import os
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -81,6 +82,8 @@ class Carrier:
         result: of the program's call, when they are.
         answer: which answer goes with it, :class:`~swsgx.native.abi.Answer`.
         token: what else the process is told.
+        tolerant: a refusal ends the steps, and is no failure of the call.
+        more: asked for further steps when these are done; none means that it is over.
         failure: the first refusal; the steps behind it are left.
     """
 
@@ -89,6 +92,8 @@ class Carrier:
     result: int = 0
     answer: int = 0
     token: int = 0
+    more: Callable[[], list[Step]] | None = None
+    tolerant: bool = False
     failure: HostRefused | None = None
     _sent: list[Call] = field(default_factory=list)
     _given: dict[int, int] = field(default_factory=dict)
@@ -125,6 +130,8 @@ class Carrier:
         Raises:
             OSError: the process cannot be given a descriptor.
         """
+        if not self.steps and self.more is not None and self.failure is None:
+            self.steps = self.more()
         while (self.steps or self._given) and len(self._sent) < CALLS_AT_ONCE:
             if not self.steps:
                 self._append(request, Call(_NR_CLOSE, (self._given.popitem()[1],)))

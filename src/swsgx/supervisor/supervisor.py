@@ -14,7 +14,8 @@ What was learnt:
   the old one.
 - A tracer sees the end of a tracee before its parent does, so a number is never forgotten too late.
 - A task whose exec failed may announce the next one before the interrupt reaches it: it is seized already.
-- A task that somebody else traces (strace or gdb inside the tree) cannot be seized; its exec is refused.
+- A task that somebody else traces cannot be seized. If its tracer is of the tree (strace or gdb inside), the tracer is
+  made to inject it (:mod:`swsgx.supervisor.traced`); else its exec is refused.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ from typing import TYPE_CHECKING
 from swsgx.supervisor.image import Image
 from swsgx.supervisor.inject import Injection
 from swsgx.supervisor.kernel import Ptrace, ptrace, ptrace_buffer
+from swsgx.supervisor.kinship import in_tree, leader_of, tracer_of
 from swsgx.supervisor.seccomp import ASK, Listener, Notification
 
 if TYPE_CHECKING:
@@ -73,6 +75,8 @@ class Supervisor:
         self._settings = settings
         self._service: Service | None = None
         self._patches: CpuidPatches | None = None
+        #: Processes that exec while a tracer of the tree traces them, and have no image yet.
+        self._traced_execs: set[int] = set()
         self._watched: set[int] = set()
         self._target = target
         self._listener = listener
@@ -148,7 +152,7 @@ class Supervisor:
         if self._service is None:
             from swsgx.supervisor.service import Service
 
-            self._service = Service(listener, self._image.writable, self._settings)
+            self._service = Service(listener, self._image, self._settings, self._traced_execs)
         self._service.answer(notification)
 
     def _announced(self, listener: Listener, notification: Notification) -> None:
@@ -158,12 +162,20 @@ class Supervisor:
             try:
                 ptrace(Ptrace.SEIZE, tid, 0, _OPTIONS)
             except OSError:
-                listener.refuse(notification, errno.EPERM)  # it would die at its first path call
+                self._announced_traced(listener, notification)
                 return
             self._traced[tid] = None
         listener.proceed(notification)
         with contextlib.suppress(OSError):  # it dies, and will be reaped
             ptrace(Ptrace.INTERRUPT, tid)
+
+    def _announced_traced(self, listener: Listener, notification: Notification) -> None:
+        """A task that somebody else traces is about to exec; a tracer of the tree will help."""
+        if in_tree(tracer_of(notification.tid)):
+            self._traced_execs.add(leader_of(notification.tid))
+            listener.proceed(notification)
+        else:
+            listener.refuse(notification, errno.EPERM)  # it would die at its first path call
 
     def _stop(self, tid: int, status: int) -> None:
         """A task that we trace has stopped."""

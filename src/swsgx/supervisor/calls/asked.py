@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -16,11 +16,13 @@ if TYPE_CHECKING:
     from swsgx.supervisor.process import TargetProcess
     from swsgx.supervisor.seccomp import Notification
     from swsgx.supervisor.service import Service
+    from swsgx.supervisor.steps import Step
 
 __all__ = ["Asked", "Handler", "Result", "signed"]
 
-#: A result as the kernel returns it, or that the call is not for us, or that the process must be armed first.
-Result = int | Outcome | Answer
+#: A result as the kernel returns it; or that the call is not for us, or that the process must be armed first; or
+#: steps for the process to make, after which the call is its own.
+Result = int | Outcome | Answer | Generator[list["Step"], None, None]
 
 
 class Handler(NamedTuple):

@@ -1,0 +1,34 @@
+"""ptrace(2) of a tracer in the tree, where its tracee has just become another program."""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+
+from swsgx.native.abi import Answer
+from swsgx.supervisor.calls.asked import Asked, Handler, Result
+from swsgx.supervisor.kinship import tracer_of
+from swsgx.supervisor.steps import Step
+from swsgx.supervisor.traced import inject_by_tracer
+
+__all__ = ["TRACING_CALLS"]
+
+
+def ptrace(asked: Asked) -> Result:
+    """ptrace(2) that resumes a tracee: put the image into it first, if it is a new program of the tree."""
+    request, pid, *_ = asked.args
+    service = asked.service
+    if pid not in service.traced_execs or tracer_of(pid) != asked.tid:
+        return Answer.PASS
+    return _injecting(asked, pid, request)
+
+
+def _injecting(asked: Asked, pid: int, request: int) -> Generator[list[Step], None, None]:
+    service = asked.service
+    filled = service.patch_program
+    done = yield from inject_by_tracer(service.image, service.scratch, asked.memory, pid, request, filled)
+    if done:
+        service.traced_execs.discard(pid)
+        service.executed(pid)
+
+
+TRACING_CALLS = {101: Handler(ptrace)}

@@ -1,0 +1,36 @@
+"""Who a task belongs to, as /proc says: its process, its tracer, whether it is of our tree."""
+
+from __future__ import annotations
+
+import os
+
+__all__ = ["in_tree", "leader_of", "tracer_of"]
+
+
+def tracer_of(tid: int) -> int:
+    """Who traces a task; 0: nobody."""
+    return _number_in_status(tid, "TracerPid:")
+
+
+def _number_in_status(tid: int, name: str) -> int:
+    try:
+        with open(f"/proc/{tid}/status", encoding="ascii", errors="replace") as lines:
+            return next((int(line.split()[1]) for line in lines if line.startswith(name)), 0)
+    except (FileNotFoundError, ProcessLookupError):
+        return 0
+
+
+def leader_of(tid: int) -> int:
+    """The process of a task; 0: it is gone."""
+    return _number_in_status(tid, "Tgid:")
+
+
+def in_tree(tid: int) -> bool:
+    """Whether a task is a descendant of ours. Orphans are, since we adopt them."""
+    for _ in range(1000):
+        if tid in (0, 1):
+            return False
+        if tid == os.getpid():
+            return True
+        tid = _number_in_status(tid, "PPid:")
+    return False
