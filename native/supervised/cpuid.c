@@ -95,6 +95,11 @@ static struct answer emulated_cpuid(uint32_t leaf, uint32_t subleaf)
 	return a;
 }
 
+bool trace_me_pending(void)
+{
+	return data.scratch[0];
+}
+
 bool cpuid_patched(void)
 {
 	return __atomic_load_n(&data.table.sites, __ATOMIC_ACQUIRE);

@@ -22,6 +22,7 @@
 #include <asm/stat.h>
 #include <linux/fcntl.h>
 #include <linux/mman.h>
+#include <linux/ptrace.h>
 
 #define PATH_BYTES 4096ul
 #define PATH_CHUNK 256ul
@@ -140,7 +141,7 @@ static bool concerns_sgx(const registers_t *r)
 	case __NR_mremap:
 		return concerns_range(r->rdi, r->rsi) || (r->r10 & MREMAP_FIXED && concerns_range(r->r8, r->rdx));
 	case __NR_ptrace:
-		return concerns_tracee(r->rsi);
+		return r->rdi == PTRACE_TRACEME || concerns_tracee(r->rsi);
 	default:
 		return false;
 	}
@@ -347,4 +348,9 @@ void supervised_prepare(uint64_t *stack)
 	own(SIGNAL_SYS);
 	if (cpuid_patched())
 		own(SIGNAL_ILL);
+	/* PTRACE_TRACEME that had to wait for the exec, and what the exec of a traced program then brings. */
+	if (trace_me_pending()) {
+		sys_call4(__NR_ptrace, PTRACE_TRACEME, 0, 0, 0);
+		sys_call4(__NR_kill, sys_getpid(), SIGNAL_TRAP, 0, 0);
+	}
 }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-__all__ = ["in_tree", "leader_of", "tracer_of"]
+__all__ = ["in_tree", "leader_of", "parent_of", "tracer_of", "waits_for_vfork"]
 
 
 def tracer_of(tid: int) -> int:
@@ -25,6 +25,23 @@ def leader_of(tid: int) -> int:
     return _number_in_status(tid, "Tgid:")
 
 
+def parent_of(tid: int) -> int:
+    """The parent of a task's process; 0: it is gone."""
+    return _number_in_status(tid, "PPid:")
+
+
+def waits_for_vfork(pid: int) -> bool:
+    """Whether a thread of a process waits for a child's exec, and cannot do anything else."""
+    try:
+        for task in os.listdir(f"/proc/{pid}/task"):
+            with open(f"/proc/{pid}/task/{task}/stat", encoding="ascii", errors="replace") as stat:
+                if stat.read().rpartition(")")[2].split()[0] == "D":
+                    return True
+    except (FileNotFoundError, ProcessLookupError):
+        pass
+    return False
+
+
 def in_tree(tid: int) -> bool:
     """Whether a task is a descendant of ours. Orphans are, since we adopt them."""
     for _ in range(1000):
@@ -32,5 +49,5 @@ def in_tree(tid: int) -> bool:
             return False
         if tid == os.getpid():
             return True
-        tid = _number_in_status(tid, "PPid:")
+        tid = parent_of(tid)
     return False

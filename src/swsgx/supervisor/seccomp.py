@@ -57,8 +57,8 @@ _RET_TRAP = 0x00030000 | 0x5357
 _SIGILL = 4
 _SIGSYS = 31
 _PROT_EXEC = 4
-#: PTRACE_CONT, SINGLESTEP, DETACH, SYSCALL, SYSEMU, SYSEMU_SINGLESTEP, SINGLEBLOCK.
-_PTRACE_RESUMING = (7, 9, 17, 24, 31, 32, 33)
+#: PTRACE_TRACEME; and CONT, SINGLESTEP, DETACH, SYSCALL, SYSEMU, SYSEMU_SINGLESTEP, SINGLEBLOCK.
+_PTRACE_TRAPPED = (0, 7, 9, 17, 24, 31, 32, 33)
 _SIG_UNBLOCK = 1
 _O_DIRECTORY = 0x10000
 _AT_EMPTY_PATH = 0x1000
@@ -145,7 +145,7 @@ def _first_traps() -> dict[int, bytes]:
         13: action + _allow_null(1),  # rt_sigaction
         14: _argument(0) + _unless(_EQUAL, _SIG_UNBLOCK) + _allow_null(1),  # rt_sigprocmask
         16: _argument(1) + _instruction(_AND, 0xFF00) + _instruction(_EQUAL, 0xA400, 1, 0) + _ALLOW,  # ioctl
-        101: _argument(0) + b"".join(_unless(_EQUAL, n, _TRAP) for n in _PTRACE_RESUMING) + _ALLOW,  # ptrace
+        101: _argument(0) + b"".join(_unless(_EQUAL, n, _TRAP) for n in _PTRACE_TRAPPED) + _ALLOW,  # ptrace
         130: b"",  # rt_sigsuspend
         270: _allow_null(5),  # pselect6
         271: _allow_null(3),  # ppoll

@@ -68,18 +68,27 @@ class Service:
         image: what is in every program.
         settings: what the user asked for.
         traced_execs: processes that exec while a tracer of the tree traces them, and have no image yet.
+        traced_later: processes that become tracees of their parents when they exec.
 
     Attributes:
         scratch: address of 1024 bytes of every program that it does not use while it asks.
     """
 
-    def __init__(self, listener: Listener, image: Image, settings: Settings, traced_execs: set[int]) -> None:
+    def __init__(
+        self,
+        listener: Listener,
+        image: Image,
+        settings: Settings,
+        traced_execs: set[int],
+        traced_later: set[int],
+    ) -> None:
         self._listener = listener
         self._filter = second_program(IMAGE_BASE, IMAGE_BASE + image.writable)
         self.image = image
         self.scratch = IMAGE_BASE + image.scratch
         self.settings = settings
         self.traced_execs = traced_execs
+        self.traced_later = traced_later
         self._trace = Recorder([self._traced] if settings.trace >= 0 else [])
         self.cpu = Cpu(settings.model(), random=os.urandom, trace=self._trace)
         self.driver = Driver(self.cpu, settings.profile(), trace=self._trace)

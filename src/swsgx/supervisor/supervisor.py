@@ -27,7 +27,7 @@ import select
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from swsgx.supervisor.image import Image
+from swsgx.supervisor.image import IMAGE_BASE, Image
 from swsgx.supervisor.inject import Injection
 from swsgx.supervisor.kernel import Ptrace, ptrace, ptrace_buffer
 from swsgx.supervisor.kinship import in_tree, leader_of, tracer_of
@@ -77,6 +77,8 @@ class Supervisor:
         self._patches: CpuidPatches | None = None
         #: Processes that exec while a tracer of the tree traces them, and have no image yet.
         self._traced_execs: set[int] = set()
+        #: Processes that become tracees of their parents when they exec.
+        self._traced_later: set[int] = set()
         self._watched: set[int] = set()
         self._target = target
         self._listener = listener
@@ -152,7 +154,9 @@ class Supervisor:
         if self._service is None:
             from swsgx.supervisor.service import Service
 
-            self._service = Service(listener, self._image, self._settings, self._traced_execs)
+            self._service = Service(
+                listener, self._image, self._settings, self._traced_execs, self._traced_later
+            )
         self._service.answer(notification)
 
     def _announced(self, listener: Listener, notification: Notification) -> None:
@@ -202,6 +206,9 @@ class Supervisor:
         """A program has its image, and not run yet."""
         if self._settings.patch:
             self._cpuid().program(tid, memory)
+        if tid in self._traced_later:
+            self._traced_later.discard(tid)
+            os.pwrite(memory, b"\1", IMAGE_BASE + self._image.scratch)
 
     def _cpuid(self) -> CpuidPatches:
         if self._patches is None:
