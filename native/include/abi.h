@@ -306,6 +306,7 @@
 #define TARGET_STATE_ARMED               52
 #define TARGET_STATE_EXPLAIN             56
 #define TARGET_STATE_AREAS               64
+#define TARGET_STATE_LPS                 1088
 
 #ifndef __ASSEMBLER__
 
@@ -697,7 +698,8 @@ struct swsgx_target_state {
 	uint32_t explain; /* 1: refusals and exceptions are to be told, ASK_EXPLAIN */
 	uint8_t reserved_60[4];
 	uint8_t areas[1024]; /* AREA_COUNT pairs of u64: ranges in which enclave mappings lie, ascending */
-	uint8_t reserved_1088[128];
+	uint64_t lps; /* LP_COUNT LogicalProcessors, LP_SIZE bytes apart */
+	uint8_t reserved_1096[120];
 } __attribute__((packed, aligned(64)));
 _Static_assert(sizeof(struct swsgx_target_state) == 1216, "size of swsgx_target_state");
 _Static_assert(offsetof(struct swsgx_target_state, key) == 0, "swsgx_target_state.key");
@@ -711,7 +713,8 @@ _Static_assert(offsetof(struct swsgx_target_state, armed) == 52, "swsgx_target_s
 _Static_assert(offsetof(struct swsgx_target_state, explain) == 56, "swsgx_target_state.explain");
 _Static_assert(offsetof(struct swsgx_target_state, reserved_60) == 60, "swsgx_target_state.reserved_60");
 _Static_assert(offsetof(struct swsgx_target_state, areas) == 64, "swsgx_target_state.areas");
-_Static_assert(offsetof(struct swsgx_target_state, reserved_1088) == 1088, "swsgx_target_state.reserved_1088");
+_Static_assert(offsetof(struct swsgx_target_state, lps) == 1088, "swsgx_target_state.lps");
+_Static_assert(offsetof(struct swsgx_target_state, reserved_1096) == 1096, "swsgx_target_state.reserved_1096");
 
 #endif /* __ASSEMBLER__ */
 

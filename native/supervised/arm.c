@@ -41,6 +41,7 @@ static bool make_tables(void)
 	config.slots = (uint64_t)slots;
 	swsgx_start(&config);
 	target_state.slots = (uint64_t)slots;
+	target_state.lps = config.lps;
 	target_state.exit_stub = (uint64_t)swsgx_exit_stub(&target_state.exit_stub_size);
 	target_state.exit_common = swsgx_exit_common();
 	target_state.filter = (uint64_t)filter;

@@ -471,4 +471,5 @@ class TargetState(Layout, size=1216, align=64, source=SWSGX):
     explain = u32(56, "1: refusals and exceptions are to be told, ASK_EXPLAIN")
     reserved_60 = zero(60, 4)
     areas = octets(64, 1024, "AREA_COUNT pairs of u64: ranges in which enclave mappings lie, ascending")
-    reserved_1088 = zero(1088, 128)
+    lps = u64(1088, "LP_COUNT LogicalProcessors, LP_SIZE bytes apart")
+    reserved_1096 = zero(1096, 120)

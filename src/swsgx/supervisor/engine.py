@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import errno
 import struct
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 from swsgx.cpu.faults import InternalError
@@ -86,11 +86,20 @@ class TargetEngine:
         epcm: descriptor and size of the EPCM table.
         patch: whether exit sites may be patched after their first use.
         hide: whether enclaves are out of reach while no thread is inside; debug enclaves never are.
+        elsewhere: linear addresses of an enclave's TCSs that threads of other processes than this are inside with.
     """
 
     def __init__(
-        self, memory: TargetMemory, state: TargetState, epcm: tuple[int, int], *, patch: bool, hide: bool
+        self,
+        memory: TargetMemory,
+        state: TargetState,
+        epcm: tuple[int, int],
+        *,
+        patch: bool,
+        hide: bool,
+        elsewhere: Callable[[TargetEngine, Encl], set[int]],
     ) -> None:
+        self._elsewhere = elsewhere
         self.memory = memory
         self._state = state
         self._epcm_fd, self._epcm_size = epcm
@@ -124,7 +133,9 @@ class TargetEngine:
         becomes another one when its number is known.
         """
         epcm = (self._epcm_fd, self._epcm_size)
-        child = TargetEngine(self.memory, self._state, epcm, patch=self._patch, hide=self._hide)
+        child = TargetEngine(
+            self.memory, self._state, epcm, patch=self._patch, hide=self._hide, elsewhere=self._elsewhere
+        )
         child._next, child._epcm, child._free = self._next, self._epcm, list(self._free)
         child._attached = {
             encl: _Attached(
@@ -235,8 +246,16 @@ class TargetEngine:
         return self._state.slots + attached.index * EnclaveSlot.size_of
 
     def detach(self, mapping: EnclaveMapping) -> None:
-        """Undo :meth:`attach`. No thread may be inside."""
-        self._drop(mapping.encl)
+        """Undo :meth:`attach`. A thread of this process that is inside will not come back: it is outside now."""
+        cpu, encl = mapping.encl.driver.cpu, mapping.encl
+        state = cpu.enclaves.get(encl.secs) if encl.secs is not None else None
+        if state is not None and state.tcs:
+            held = self._elsewhere(self, encl)
+            for frame in state.tcs:
+                page = cpu.page(frame)
+                if any(page[:8]) and cpu.epcm[frame].enclaveaddress not in held:
+                    page[:8] = bytes(8)
+        self._drop(encl)
 
     def _drop(self, encl: Encl) -> None:
         attached = self._attached.pop(encl)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from swsgx.linux.mm import AddressSpace
 from swsgx.linux.task import BadAddress, Task
-from swsgx.native.abi import AREA_COUNT, TargetState
+from swsgx.native.abi import AREA_COUNT, LP_COUNT, LP_SIZE, LogicalProcessor, TargetState, ThreadRecord
 from swsgx.supervisor.files import Descriptors, NodeFiles
 from swsgx.supervisor.memory import TargetMemory
 
@@ -86,6 +86,20 @@ class TargetProcess:
             files=Descriptors(files, self.pid),
             signal_pending=pending,
         )
+
+    def inside(self) -> set[int]:
+        """Linear addresses of the TCSs that threads of the process are inside with."""
+        found = set()
+        with contextlib.suppress(BadAddress):
+            for index in range(LP_COUNT):
+                at = self.engine.state.lps + index * LP_SIZE
+                lp = LogicalProcessor(bytearray(self.memory.read(at, LogicalProcessor.size_of)))
+                if not lp.attached and not lp.fsbase:
+                    break  # blocks are taken in order
+                if lp.attached and lp.record:
+                    (tcs,) = struct.unpack("<Q", self.memory.read(lp.record + ThreadRecord.tcs.offset, 8))
+                    found.add(tcs)
+        return found
 
     def personality(self) -> int:
         """personality(2) of the process."""

@@ -25,6 +25,7 @@ from swsgx.cpu.machine import Cpu
 from swsgx.isa.address import Linaddr
 from swsgx.isa.vectors import Vector
 from swsgx.linux.device import Driver, EnclaveFile, ProvisionFile
+from swsgx.linux.encl import Encl
 from swsgx.linux.mm import AddressSpace
 from swsgx.linux.outcome import Outcome
 from swsgx.linux.task import BadAddress
@@ -376,6 +377,7 @@ class Service:
             (self.cpu.epcm.region.fd, self.cpu.epcm.region.size),
             patch=self.settings.patch,
             hide=self.settings.hides,
+            elsewhere=self._elsewhere,
         )
         process = TargetProcess(next(self._keys), pid, AddressSpace(engine), engine, address)
         program = state.filter
@@ -392,6 +394,14 @@ class Service:
     @property
     def _wants_reasons(self) -> bool:
         return self.settings.explain or self._trace.on
+
+    def _elsewhere(self, engine: TargetEngine, encl: Encl) -> set[int]:
+        """TCSs that threads of other processes are inside with."""
+        found: set[int] = set()
+        for process in list(self._processes.values()):
+            if process.engine is not engine and encl in process.mm.mappings:
+                found |= process.inside()
+        return found
 
     def _watch(self, process: TargetProcess) -> None:
         try:
