@@ -283,10 +283,10 @@ record_t *record_for(slot_t *slot, uint64_t tcs)
 	return NULL;
 }
 
-/* What the kernel does to an exception at the vDSO's ENCLU (arch/x86/entry/vdso/extable.c). */
+/* What the kernel does to an exception at the vDSO's ENCLU (arch/x86/entry/vdso/extable.c): RIP is there. */
 void divert_to_fixup(registers_t *regs, const struct refusal *why)
 {
-	regs->rip = (uint64_t)enter_fixup;
+	regs->rip = (uint64_t)(regs->rip == (uint64_t)enter_v23_aep ? enter_v23_fixup : enter_fixup);
 	regs->rdi = why->vector;
 	regs->rsi = why->error_code;
 	regs->rdx = why->vector == VECTOR_PF ? why->address & ~(PAGE_BYTES - 1) : 0;

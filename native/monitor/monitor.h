@@ -137,6 +137,7 @@ extern const char exit_common[], exit_cleared_0[], exit_cleared_1[], exit_cleare
 extern const char enter_locked[], enter_commit[], enter_unlock[];
 extern const char enter_fast_begin[], enter_fast_end[], enter_slow_begin[], enter_slow_end[];
 extern const char enter_aep[], enter_fixup[], enter_interrupted[];
+extern const char enter_v23_aep[], enter_v23_fixup[];
 extern const char signal_return[];
 /* The image's own ELF header, from the linker. */
 extern const char image_header[] __asm__("__ehdr_start");

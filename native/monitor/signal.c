@@ -407,7 +407,7 @@ static void exception_inside(lp_t *lp, int signal, struct kernel_siginfo *info, 
 	remember(lp, why);
 	lp->rip = regs->rip;
 	asynchronous_exit(lp, regs, uc->fpstate, why);
-	if (regs->rip == (uint64_t)enter_aep && why->vector != VECTOR_BP && why->vector != VECTOR_DB) {
+	if ((regs->rip == (uint64_t)enter_aep || regs->rip == (uint64_t)enter_v23_aep) && why->vector != VECTOR_BP && why->vector != VECTOR_DB) {
 		divert_to_fixup(regs, why);
 		return;
 	}

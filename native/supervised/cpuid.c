@@ -100,6 +100,11 @@ bool trace_me_pending(void)
 	return data.scratch[0];
 }
 
+bool v23_wanted(void)
+{
+	return data.scratch[1];
+}
+
 bool cpuid_patched(void)
 {
 	return __atomic_load_n(&data.table.sites, __ATOMIC_ACQUIRE);

@@ -56,6 +56,8 @@ _Static_assert(__builtin_offsetof(struct cpuid_table, answers) == 8, "Python wri
 bool cpuid_emulate(registers_t *regs);
 /* Whether the program starts as a tracee of its parent: the supervisor's first byte of scratch. */
 bool trace_me_pending(void);
+/* Whether the vDSO's function is that of the 2019 series: the second byte. */
+bool v23_wanted(void);
 /* Whether any site is patched. */
 bool cpuid_patched(void);
 

@@ -345,6 +345,7 @@ static void code_mapped(const registers_t *r, long address)
 void supervised_prepare(uint64_t *stack)
 {
 	vdso_prepare(stack);
+	enter_form_v23 = v23_wanted();
 	own(SIGNAL_SYS);
 	if (cpuid_patched())
 		own(SIGNAL_ILL);

@@ -19,9 +19,11 @@
 	.globl	__vdso_sgx_enter_enclave
 	.type	__vdso_sgx_enter_enclave, @function
 	.p2align 6
-swsgx_enter_enclave:
 __vdso_sgx_enter_enclave:
 	.cfi_startproc
+	cmpb	$0, enter_form_v23(%rip)
+	jne	enter_enclave_v23
+swsgx_enter_enclave:
 	pushq	%rbp
 	.cfi_adjust_cfa_offset 8
 	.cfi_rel_offset %rbp, 0

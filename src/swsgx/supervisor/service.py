@@ -33,7 +33,6 @@ from swsgx.native.abi import Answer, Ask, LogicalProcessor, Request, TargetState
 from swsgx.supervisor import emulated_files
 from swsgx.supervisor.calls import CALLS, Asked
 from swsgx.supervisor.calls.asked import Result
-from swsgx.supervisor.cpuid import CpuidPatches
 from swsgx.supervisor.emulated_files import FileFacts
 from swsgx.supervisor.engine import TargetEngine
 from swsgx.supervisor.files import NodeFiles
@@ -70,6 +69,7 @@ class Service:
         settings: what the user asked for.
         traced_execs: processes that exec while a tracer of the tree traces them, and have no image yet.
         traced_later: processes that become tracees of their parents when they exec.
+        filled: called with a task and its memory's descriptor when a program has its image and has not run.
 
     Attributes:
         scratch: address of 1024 bytes of every program that it does not use while it asks.
@@ -82,6 +82,7 @@ class Service:
         settings: Settings,
         traced_execs: set[int],
         traced_later: set[int],
+        filled: Callable[[int, int], None],
     ) -> None:
         self._listener = listener
         self._filter = second_program(IMAGE_BASE, IMAGE_BASE + image.writable)
@@ -90,6 +91,7 @@ class Service:
         self.settings = settings
         self.traced_execs = traced_execs
         self.traced_later = traced_later
+        self.filled = filled
         self._trace = Recorder([self._traced] if settings.trace >= 0 else [])
         self.cpu = Cpu(settings.model(), random=os.urandom, trace=self._trace)
         self.driver = Driver(self.cpu, settings.profile(), trace=self._trace)
@@ -118,11 +120,6 @@ class Service:
     def give(self, notification: Notification, fd: int, *, cloexec: bool) -> int:
         """Open one of our files in the task that waits."""
         return self._listener.give(notification, fd, cloexec=cloexec)
-
-    def patch_program(self, tid: int, memory: int) -> None:
-        """Make a new program see the emulated CPU. ``memory``: descriptor of its /proc/PID/mem."""
-        if self.settings.patch:
-            CpuidPatches(self.image, self.settings).program(tid, memory)
 
     def contents(self, path: str) -> bytes | None:
         """What a program must read in a file; None: what is there."""

@@ -206,9 +206,11 @@ class Supervisor:
         """A program has its image, and not run yet."""
         if self._settings.patch:
             self._cpuid().program(tid, memory)
-        if tid in self._traced_later:
-            self._traced_later.discard(tid)
-            os.pwrite(memory, b"\1", IMAGE_BASE + self._image.scratch)
+        # The first bytes of scratch (native/supervised/cpuid.h): a tracee from the start; the 2019 form of the vDSO.
+        later, old = tid in self._traced_later, self._settings.kernel == "v23"
+        self._traced_later.discard(tid)
+        if later or old:
+            os.pwrite(memory, bytes([later, old]), IMAGE_BASE + self._image.scratch)
 
     def _cpuid(self) -> CpuidPatches:
         if self._patches is None:

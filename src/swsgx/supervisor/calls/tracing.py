@@ -33,7 +33,7 @@ def ptrace(asked: Asked) -> Result:
 
 def _injecting(asked: Asked, pid: int, request: int) -> Generator[list[Step], None, None]:
     service = asked.service
-    filled = service.patch_program
+    filled = service.filled
     done = yield from inject_by_tracer(service.image, service.scratch, asked.memory, pid, request, filled)
     if done:
         service.traced_execs.discard(pid)
