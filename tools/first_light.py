@@ -1,16 +1,16 @@
 #!/usr/bin/env python3
-"""What `make run` shows: an enclave from its file to its result, and an exception inside that is repaired and resumed.
+"""What `make run` shows: a program that knows nothing of swsgx builds an enclave and calls it, without SGX hardware.
 
-Everything is real: the enclaves are built from examples/ by the C compiler, measured, signed with a fresh key, built
-through the driver's ioctls, and their code runs on this machine's CPU.
+Everything is real: enclaves and program are built from examples/ by the C compiler; the commands shown are run; the
+program goes through /dev/sgx_enclave and the vDSO; the enclave's code runs on this machine's CPU. The key, the
+signatures and the .sgxs file stay in build/examples, to go on with.
 """
 
 from __future__ import annotations
 
-import hashlib
+import shlex
+import subprocess
 import sys
-import time
-from collections import Counter
 from pathlib import Path
 
 from cryptography.hazmat.primitives.asymmetric import rsa
@@ -18,20 +18,19 @@ from rich.console import Console
 from rich.table import Table
 
 from swsgx.identity.rsakey import generate_key
-from swsgx.identity.signature import mrsigner, verify
 from swsgx.identity.signer import sign
 from swsgx.identity.sigstruct import SigstructOptions, unsigned
 from swsgx.image.enclave import load_plan
 from swsgx.image.plan import LoadPlan
-from swsgx.inprocess import DriverError, Enclave, EnclaveFault, Sgx
+from swsgx.inprocess import Enclave, EnclaveFault, Sgx
 from swsgx.isa.flags import PageType
 from swsgx.isa.sigstruct import Sigstruct
 from swsgx.native.images import ImageMissing
-from swsgx.trace import Event, Recorder
 
 EXAMPLES = Path(__file__).resolve().parent.parent / "build" / "examples"
-OP_NOTHING, OP_SHA256 = 0, 1
-OP_DIVIDE, OP_WRITE, OP_NULL = 0, 1, 3
+SWSGX = [sys.executable, "-c", "from swsgx.cli.entry import main; main()"]
+CALLS = 5000
+OP_DIVIDE, OP_WRITE = 0, 1
 HANDLED = 0
 out = Console(highlight=False, soft_wrap=True)
 
@@ -39,6 +38,20 @@ out = Console(highlight=False, soft_wrap=True)
 def title(number: int, text: str) -> None:
     """Begin a part."""
     out.print(f"\n[bold cyan]{number}. {text}[/]")
+
+
+def command(line: str, status: int = 0) -> None:
+    """Show a command and run it; the end, if its exit status is another one."""
+    out.print(f"$ {line}", style="bold", markup=False)
+    sys.stdout.flush()
+    words = shlex.split(line)
+    if words[0] == "swsgx":
+        words[:1] = SWSGX
+    ended = subprocess.run(words, cwd=EXAMPLES, stderr=subprocess.STDOUT, check=False).returncode
+    if ended != status:
+        sys.exit(
+            f"first_light: {line}: expected exit status {status}, found {ended}; what does swsgx doctor say?"
+        )
 
 
 def show_layout(plan: LoadPlan) -> None:
@@ -60,39 +73,18 @@ def show_layout(plan: LoadPlan) -> None:
     )
 
 
+def spoil(name: str, into: str) -> None:
+    """A copy of a signature with one bit of its ENCLAVEHASH changed."""
+    sigstruct = Sigstruct.copy_of((EXAMPLES / name).read_bytes())
+    hashed = bytearray(sigstruct.enclavehash)
+    hashed[0] ^= 1
+    sigstruct.enclavehash = bytes(hashed)
+    (EXAMPLES / into).write_bytes(bytes(sigstruct))
+
+
 def signed(plan: LoadPlan, key: rsa.RSAPrivateKey) -> Sigstruct:
     """A SIGSTRUCT for the plan."""
-    options = SigstructOptions(miscselect=plan.miscselect or 0, isvprodid=1, isvsvn=1)
-    return sign(unsigned(plan.measure().digest(), options), key)
-
-
-def built(events: list[Event]) -> str:
-    """What a build consisted of, in leaves and calls."""
-    names = [
-        event.name.removeprefix("SGX_IOC_ENCLAVE_") for event in events if event.kind in ("ioctl", "memory")
-    ]
-    return ", ".join(f"{name} x{count}" if count > 1 else name for name, count in Counter(names).items())
-
-
-def compute(enclave: Enclave) -> None:
-    """A call with a buffer of ours, and what a call costs."""
-    text = b"The enclave reads this from untrusted memory and hashes it inside. " * 1000
-    digest = bytearray(32)
-    enclave.enter(rdi=OP_SHA256, rsi=text, rdx=len(text), r8=digest).check()
-    same = bytes(digest) == hashlib.sha256(text).digest()
-    out.print(f"SHA-256 of {len(text):,} bytes, computed inside:  {digest.hex()}")
-    out.print(f"hashlib says the same: [bold]{'yes' if same else 'NO'}[/]")
-    if not same:
-        sys.exit(1)
-    for thread in range(len(enclave.tcs)):
-        answer = enclave.enter(thread, rdi=OP_NOTHING, rsi=20, rdx=22).check()
-        out.print(f"TCS {thread}: 20 + 22 = {answer.rsi}")
-    count = 200_000
-    with enclave.prepared(rdi=OP_NOTHING) as call:
-        start = time.perf_counter()
-        call.repeat(count)
-        each = (time.perf_counter() - start) / count
-    out.print(f"[dim]{count:,} calls: {each * 1e9:.0f} ns each, in and out[/]")
+    return sign(unsigned(plan.measure().digest(), SigstructOptions(miscselect=plan.miscselect or 0)), key)
 
 
 def repair(enclave: Enclave, what: str, expected: int, **registers: int) -> None:
@@ -120,62 +112,47 @@ def repair(enclave: Enclave, what: str, expected: int, **registers: int) -> None
         sys.exit(f"first_light: expected status {HANDLED} and {expected}")
 
 
-def refuse(sgx: Sgx, plan: LoadPlan, key: rsa.RSAPrivateKey) -> None:
-    """A good signature, for another measurement."""
-    other = sign(unsigned(hashlib.sha256(b"another enclave").digest(), SigstructOptions()), key)
-    try:
-        sgx.load(plan, other)
-    except DriverError as error:
-        out.print(f"[red]{error.strerror}[/] is all that a program is told. The reason beside it:")
-        reason = error.reason
-        while reason is not None:
-            out.print(f"  {reason.operation}: {reason.rule}")
-            out.print(f"     expected {reason.expected}, found {reason.found} [dim]({reason.source})[/]")
-            reason = reason.cause
-    else:
-        sys.exit("first_light: a wrong signature was accepted")
-
-
 def main() -> None:
     """All of it, in order."""
     out.print(
         "[bold]swsgx: SGX in software. No confidentiality: whoever owns this machine can read the EPC.[/]"
     )
-    key = generate_key()
-    plan = load_plan(EXAMPLES / "compute.elf")
+    out.print("[dim]The commands below are run in build/examples.[/]")
     title(1, "An enclave file, and the pages that a loader makes of it")
-    show_layout(plan)
+    show_layout(load_plan(EXAMPLES / "compute.elf"))
 
-    title(2, "Measured and signed")
-    sigstruct = signed(plan, key)
-    verdict = verify(sigstruct)
-    out.print(f"MRENCLAVE {sigstruct.enclavehash.hex()}")
-    out.print(f"MRSIGNER  {mrsigner(sigstruct).hex()}   [dim](a fresh RSA-3072 key, e = 3)[/]")
-    out.print(f"signature {'good' if verdict.rsa else 'BAD'}, Q1 and Q2 {'good' if verdict.q1q2 else 'BAD'}")
+    title(2, "Measured, signed, and written as a .sgxs file, which any loader can read")
+    command("swsgx keygen -o key.pem --force")
+    command("swsgx measure compute.elf")
+    command("swsgx sign compute.elf -k key.pem -o compute.sig")
+    command("swsgx verify compute.sig --enclave compute.elf")
+    command("swsgx convert compute.elf -o compute.sgxs")
 
-    events: list[Event] = []
-    recorder = Recorder([events.append])
-    with Sgx(trace=recorder, isolation="off") as sgx:
-        title(3, "Built through the driver's ioctls, checked by EINIT, mapped")
-        enclave = sgx.load(plan, sigstruct)
-        out.print(built(events))
-        out.print(
-            f"MRENCLAVE of the machine equals the signed one: {enclave.mrenclave == sigstruct.enclavehash}"
-        )
-        recorder.sinks.clear()
+    title(3, "A C program that knows only the kernel's headers: /dev/sgx_enclave, its ioctls, the vDSO")
+    out.print(
+        "[dim]It is in examples/host. Vectors, error codes, addresses: what it finds in sgx_enclave_run.[/]"
+    )
+    if not Path("/dev/sgx_enclave").exists():
+        out.print("[dim]Alone, on this machine, it comes not far:[/]")
+        command("./host compute.sgxs compute.sig", status=1)
+    command("swsgx run -- ./host compute.sgxs compute.sig")
 
-        title(4, "Entered: enclave code on this CPU, reading our memory")
-        compute(enclave)
+    title(4, "What a call costs, with the enclave hidden from the program while it is outside, and without")
+    command(f"swsgx run -- ./host compute.sgxs compute.sig calls {CALLS}")
+    command(f"swsgx run --isolation off -- ./host compute.sgxs compute.sig calls {CALLS * 40}")
 
-        title(5, "Exceptions inside, repaired by the enclave, resumed")
-        faults = load_plan(EXAMPLES / "fault.elf")
-        with sgx.load(faults, signed(faults, key)) as faulty:
-            repair(faulty, "100 / 0, with 5 as the spare divisor", 20, rdi=OP_DIVIDE, rsi=100, rdx=0, r8=5)
-            repair(faulty, "a write to a read-only page of its own", 7, rdi=OP_WRITE, rsi=7)
+    title(
+        5, "A bit of the signature's ENCLAVEHASH is changed: what the program is told, and what you are told"
+    )
+    spoil("compute.sig", "spoilt.sig")
+    command("swsgx run --explain -- ./host compute.sgxs spoilt.sig", status=1)
 
-        title(6, "Refused, with the reason: a SIGSTRUCT for another measurement")
-        refuse(sgx, plan, key)
-    out.print("\n[bold green]First light.[/] Next: swsgx --help, and docs/architecture.md.")
+    title(6, "The same machine in Python: exceptions inside, repaired by the enclave, resumed")
+    faults = load_plan(EXAMPLES / "fault.elf")
+    with Sgx() as sgx, sgx.load(faults, signed(faults, generate_key())) as faulty:
+        repair(faulty, "100 / 0, with 5 as the spare divisor", 20, rdi=OP_DIVIDE, rsi=100, rdx=0, r8=5)
+        repair(faulty, "a write to a read-only page of its own", 7, rdi=OP_WRITE, rsi=7)
+    out.print("\n[bold green]First light.[/] Next: swsgx --help, docs/run.md, and docs/architecture.md.")
 
 
 if __name__ == "__main__":

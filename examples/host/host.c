@@ -26,6 +26,8 @@ enum { OP_NOTHING = 0, OP_SHA256 = 1, OP_COMPUTE = 2, OP_COUNT = 3 };
 
 #define TEXT_PAGES 16
 
+static bool quiet;
+
 static void print(FILE *out, const char *what, const char *format, va_list arguments)
 {
 	fprintf(out, "%-10s  ", what);
@@ -38,6 +40,8 @@ void say(const char *what, const char *format, ...)
 {
 	va_list arguments;
 
+	if (quiet)
+		return;
 	va_start(arguments, format);
 	print(stdout, what, format, arguments);
 	va_end(arguments);
@@ -149,6 +153,7 @@ static void calls(const struct enclave *enclave, uint64_t count)
 	for (uint64_t i = 0; i < count; i++)
 		call(enclave, &how, OP_NOTHING, i, 1, 0);
 	clock_gettime(CLOCK_MONOTONIC, &end);
+	quiet = false;
 	say("calls", "%" PRIu64 " calls, %.0f ns each", count,
 	    ((double)(end.tv_sec - start.tv_sec) * 1e9 + (double)(end.tv_nsec - start.tv_nsec)) / (double)count);
 }
@@ -179,6 +184,7 @@ int main(int argc, char **argv)
 		fprintf(stderr, "usage: %s [-d] ENCLAVE.sgxs ENCLAVE.sig [calls COUNT | compute ROUNDS]\n", argv[0]);
 		return 2;
 	}
+	quiet = count == 4 && !strcmp(words[2], "calls");
 	file = read_sgxs(words[0]);
 	read_whole(words[1], sigstruct, sizeof(sigstruct));
 	enclave = load(&file, sigstruct, debug);

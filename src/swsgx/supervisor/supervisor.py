@@ -155,7 +155,7 @@ class Supervisor:
             from swsgx.supervisor.service import Service
 
             self._service = Service(
-                listener, self._image, self._settings, self._traced_execs, self._traced_later
+                listener, self._image, self._settings, self._traced_execs, self._traced_later, self._filled
             )
         self._service.answer(notification)
 
