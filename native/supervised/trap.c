@@ -23,6 +23,7 @@
 #include <linux/fcntl.h>
 #include <linux/mman.h>
 #include <linux/ptrace.h>
+#include <linux/stat.h>
 
 #define PATH_BYTES 4096ul
 #define PATH_CHUNK 256ul
@@ -34,6 +35,27 @@ static bool begins(const char *text, const char *end, const char *word)
 		if (text == end || *text++ != *word++)
 			return false;
 	return true;
+}
+
+#define LONGEST_WORD 9
+
+/* Words in paths that the supervisor may have to do with: nodes, descriptors, and what tells of SGX in /proc and /sys. */
+static bool is_telling(const char *at, const char *end)
+{
+	return begins(at, end, "sgx") || begins(at, end, "/fd/") || begins(at, end, "cpuinfo") ||
+	       begins(at, end, "/misc") || begins(at, end, "/node") || begins(at, end, "enclave") ||
+	       begins(at, end, "provision");
+}
+
+static bool is_telling_start(char first)
+{
+	return first == 's' || first == '/' || first == 'c' || first == 'e' || first == 'p';
+}
+
+/* The folder /dev itself. */
+static bool is_dev(const char *text, uint64_t length)
+{
+	return begins(text, text + length, "/dev") && length > 5 && (!text[4] || (text[4] == '/' && !text[5]));
 }
 
 /* Whether a path can be one that the supervisor answers for. In doubt, yes. */
@@ -48,16 +70,17 @@ static bool concerns_path(uint64_t path)
 
 		if (copy_in(text, path + done, length))
 			return false; /* the call itself says EFAULT */
+		if (!done && is_dev(text, length))
+			return true;
 		for (uint64_t i = 0; i < length; i++) {
 			const char *at = text + i, *end = text + length;
 
 			if (!*at)
 				return false;
-			if (begins(at, end, "sgx") || begins(at, end, "/fd/") || begins(at, end, "cpuinfo") ||
-			    begins(at, end, "/misc"))
+			if (is_telling(at, end))
 				return true;
 			/* A word may go on in the next chunk. */
-			if (length - i < 8 && done + i > 8 && (*at == 's' || *at == '/' || *at == 'c'))
+			if (length - i < LONGEST_WORD && done + i > LONGEST_WORD && is_telling_start(*at))
 				return true;
 		}
 		done += length;
@@ -72,6 +95,33 @@ static bool concerns_file(uint64_t fd)
 
 	return !sys_call4(__NR_fstat, (long)fd, (long)&is, 0, 0) && is.st_size == MARK_SIZE &&
 	       is.st_mode == MARK_MODE && !is.st_nlink;
+}
+
+static bool is_same(const struct stat *a, const char *path, bool file)
+{
+	struct stat b;
+
+	return !sys_call4(__NR_stat, (long)path, (long)&b, 0, 0) && a->st_dev == b.st_dev &&
+	       (!file || a->st_ino == b.st_ino);
+}
+
+/* Whether a folder is one that we add to, or one of ours, which has no name. */
+static bool concerns_folder(uint64_t fd)
+{
+	struct stat is;
+
+	if (sys_call4(__NR_fstat, (long)fd, (long)&is, 0, 0) || (is.st_mode & S_IFMT) != S_IFDIR)
+		return false;
+	return is.st_nlink < 2 || is_same(&is, "/dev", true) || is_same(&is, "/sys", false);
+}
+
+/* The folder above one of ours, relative to it. */
+static bool is_above(const registers_t *r)
+{
+	char text[3];
+
+	return (int)r->rdi >= 0 && !copy_in(text, r->rsi, sizeof(text)) && text[0] == '.' && text[1] == '.' && !text[2] &&
+	       concerns_folder(r->rdi);
 }
 
 /* Whether a range can have enclave mappings in it. */
@@ -116,8 +166,13 @@ static bool concerns_sgx(const registers_t *r)
 	case __NR_access:
 	case __NR_readlink:
 		return concerns_path(r->rdi);
+	case __NR_getxattr:
+	case __NR_lgetxattr:
+	case __NR_listxattr:
+	case __NR_llistxattr:
+		return concerns_path(r->rdi);
 	case __NR_newfstatat:
-		return (r->r10 & AT_EMPTY_PATH && concerns_file(r->rdi)) || concerns_path(r->rsi);
+		return (r->r10 & AT_EMPTY_PATH && concerns_file(r->rdi)) || concerns_path(r->rsi) || is_above(r);
 	case __NR_statx:
 		return (r->rdx & AT_EMPTY_PATH && concerns_file(r->rdi)) || concerns_path(r->rsi);
 	case __NR_openat:
@@ -140,6 +195,8 @@ static bool concerns_sgx(const registers_t *r)
 		return concerns_range(r->rdi, r->rsi);
 	case __NR_mremap:
 		return concerns_range(r->rdi, r->rsi) || (r->r10 & MREMAP_FIXED && concerns_range(r->r8, r->rdx));
+	case __NR_getdents64:
+		return concerns_folder(r->rdi);
 	case __NR_ptrace:
 		return r->rdi == PTRACE_TRACEME || concerns_tracee(r->rsi);
 	default:

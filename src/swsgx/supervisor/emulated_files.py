@@ -30,6 +30,7 @@ __all__ = [
     "pack_stat",
     "pack_statx",
     "parse_dirents",
+    "real_facts",
     "sgx_total_bytes",
     "small_file",
     "small_file_facts",
@@ -291,6 +292,25 @@ def _beside(like: os.stat_result, facts: FileFacts) -> FileFacts:
     """The file system and the times of something real: the nodes are there since the machine started."""
     return facts._replace(
         device=like.st_dev, accessed=like.st_atime_ns, modified=like.st_mtime_ns, changed=like.st_ctime_ns
+    )
+
+
+def real_facts(status: os.stat_result) -> FileFacts:
+    """What the host says of a file of its own."""
+    return FileFacts(
+        mode=status.st_mode,
+        inode=status.st_ino,
+        device=status.st_dev,
+        links=status.st_nlink,
+        owner=status.st_uid,
+        group=status.st_gid,
+        rdev=status.st_rdev,
+        size=status.st_size,
+        block_size=status.st_blksize,
+        blocks=status.st_blocks,
+        accessed=status.st_atime_ns,
+        modified=status.st_mtime_ns,
+        changed=status.st_ctime_ns,
     )
 
 

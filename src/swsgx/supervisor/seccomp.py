@@ -26,7 +26,16 @@ from typing import NamedTuple
 
 from swsgx.supervisor.kernel import seccomp_filter
 
-__all__ = ["ASK", "INJECTED", "Listener", "Notification", "install", "program", "second_program"]
+__all__ = [
+    "ASK",
+    "INJECTED",
+    "Listener",
+    "Notification",
+    "install",
+    "listing_program",
+    "program",
+    "second_program",
+]
 
 #: swsgx.native.abi.INJECTED_NUMBER and ASK_NUMBER; a test compares them. Every `swsgx run` pays for imports here.
 INJECTED = 0x53475800
@@ -62,6 +71,8 @@ _PTRACE_TRAPPED = (0, 7, 9, 17, 24, 31, 32, 33)
 _SIG_UNBLOCK = 1
 _O_DIRECTORY = 0x10000
 _AT_EMPTY_PATH = 0x1000
+_AT_FDCWD = 0xFFFFFF9C
+_GETDENTS64 = 217
 _CLONE3 = 435
 _CLONE_VM = 0x100
 _MAP_TYPE = 0xF
@@ -139,6 +150,9 @@ def _first_traps() -> dict[int, bytes]:
     code = _argument(2) + _unless(_ANY_BIT, _PROT_EXEC, _TRAP)
     shared = _argument(3) + _instruction(_AND, _MAP_TYPE)
     shared += _instruction(_EQUAL, 1, 2, 0) + _instruction(_EQUAL, 3, 1, 0) + _ALLOW
+    # Folders that are opened relative to others are none of ours: who walks a tree would pay for it.
+    folder = _argument(2) + _instruction(_ANY_BIT, _O_DIRECTORY, 0, 3)
+    folder += _argument(0) + _instruction(_EQUAL, _AT_FDCWD, 1, 0) + _ALLOW
     action = _argument(0) + _unless(_EQUAL, _SIGSYS, _TRAP) + _unless(_EQUAL, _SIGILL, _TRAP)
     return {
         9: anonymous + code + shared,  # mmap
@@ -151,11 +165,11 @@ def _first_traps() -> dict[int, bytes]:
         271: _allow_null(3),  # ppoll
         281: _allow_null(4),  # epoll_pwait
         441: _allow_null(4),  # epoll_pwait2
-        257: _flag_argument(2, _O_DIRECTORY),  # openat
+        257: folder,  # openat
         262: _flag_argument(3, _AT_EMPTY_PATH),  # newfstatat
         332: _flag_argument(2, _AT_EMPTY_PATH),  # statx
-        # open, stat, lstat, access, faccessat, openat2, faccessat2
-        **dict.fromkeys((2, 4, 6, 21, 269, 437, 439), b""),
+        # open, stat, lstat, access, getxattr, lgetxattr, listxattr, llistxattr, faccessat, openat2, faccessat2
+        **dict.fromkeys((2, 4, 6, 21, 191, 192, 194, 195, 269, 437, 439), b""),
     }
 
 
@@ -207,6 +221,12 @@ def second_program(start: int, end: int) -> bytes:
     """The filter that comes on top when a process first uses SGX. Arguments as for :func:`program`."""
     number = _instruction(_LOAD, _DATA_NR)
     return _program(number + _traps(_second_traps(), start, end) + _ALLOW, _ALLOW)
+
+
+def listing_program(start: int, end: int) -> bytes:
+    """The filter that comes on top when a process opens a folder that we add to. Arguments as for :func:`program`."""
+    number = _instruction(_LOAD, _DATA_NR)
+    return _program(number + _traps({_GETDENTS64: b""}, start, end) + _ALLOW, _ALLOW)
 
 
 def install(code: bytes) -> int | None:

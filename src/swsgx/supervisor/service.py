@@ -36,10 +36,11 @@ from swsgx.supervisor.calls.asked import Result
 from swsgx.supervisor.emulated_files import FileFacts
 from swsgx.supervisor.engine import TargetEngine
 from swsgx.supervisor.files import NodeFiles
+from swsgx.supervisor.folders import Folders
 from swsgx.supervisor.image import IMAGE_BASE, Image
 from swsgx.supervisor.memory import TargetMemory
 from swsgx.supervisor.process import TargetProcess, status_of
-from swsgx.supervisor.seccomp import Listener, Notification, second_program
+from swsgx.supervisor.seccomp import Listener, Notification, listing_program, second_program
 from swsgx.supervisor.settings import Settings
 from swsgx.supervisor.steps import Call, Carrier, Step, Store
 from swsgx.trace import Event, Reason, Recorder
@@ -96,6 +97,7 @@ class Service:
         self.cpu = Cpu(settings.model(), random=os.urandom, trace=self._trace)
         self.driver = Driver(self.cpu, settings.profile(), trace=self._trace)
         self.files = NodeFiles()
+        self.folders = Folders(listing_program(IMAGE_BASE, IMAGE_BASE + image.writable), self.scratch)
         self._processes: dict[int, TargetProcess] = {}
         self._keys = itertools.count(1)
         self._tokens = itertools.count(1)
@@ -133,6 +135,8 @@ class Service:
         """What stat says of a path that is not a node; None: what is there."""
         if path in emulated_files.LINKS or emulated_files.small_file(path, self.cpu.model) is not None:
             return emulated_files.small_file_facts(path, Path("/sys/devices").stat())
+        if path == "/dev":  # by way of /dev/sgx/..
+            return emulated_files.real_facts(Path(path).stat())
         if path in emulated_files.ADDED and not Path(path).is_dir():
             return emulated_files.directory_facts(
                 path, Path("/dev" if path.startswith("/dev") else "/sys").stat()
@@ -264,14 +268,25 @@ class Service:
         notification: Notification,
         memory: TargetMemory,
         request: Request,
-        steps: Generator[list[Step], None, None],
+        steps: Generator[list[Step], list[int], int | None],
     ) -> None:
-        """Have the process do steps of which each depends on those before, then its own call."""
+        """Have the process do steps of which each depends on those before; then its own call, if there is no result."""
         carrier = Carrier(memory, [], answer=int(Answer.PASS), tolerant=True)
+        started = False
 
         def more() -> list[Step]:
-            with contextlib.suppress(OSError, BadAddress):
-                return next(steps, [])
+            nonlocal started
+            try:
+                if started:
+                    return steps.send(carrier.results)
+                started = True
+                return next(steps)
+            except StopIteration as end:
+                if end.value is not None:
+                    carrier.result, carrier.answer = end.value, int(Answer.DONE)
+            except (OSError, BadAddress):
+                pass
+            carrier.more = None
             return []
 
         carrier.more = more

@@ -84,6 +84,7 @@ class Carrier:
         token: what else the process is told.
         tolerant: a refusal ends the steps, and is no failure of the call.
         more: asked for further steps when these are done; none means that it is over.
+        results: of the calls that were made last.
         failure: the first refusal; the steps behind it are left.
     """
 
@@ -95,6 +96,7 @@ class Carrier:
     more: Callable[[], list[Step]] | None = None
     tolerant: bool = False
     failure: HostRefused | None = None
+    results: list[int] = field(default_factory=list)
     _sent: list[Call] = field(default_factory=list)
     _given: dict[int, int] = field(default_factory=dict)
 
@@ -110,9 +112,11 @@ class Carrier:
 
     def collect(self, request: Request) -> None:
         """The process has made the calls that it was sent."""
+        self.results = []
         for index, call in enumerate(self._sent):
             at = _CALLS_AT + index * HostCall.size_of
             made = HostCall(request.buffer[at : at + HostCall.size_of]).result
+            self.results.append(made)
             refused = made > (1 << 64) - 1 - _ERRNO_LIMIT
             if self.failure is not None or call.number == _NR_CLOSE:
                 continue

@@ -40,7 +40,7 @@ def inject_by_tracer(
     pid: int,
     request: int,
     filled: Callable[[int, int], None],
-) -> Generator[list[Step], None, bool]:
+) -> Generator[list[Step], list[int], bool]:
     """What a tracer does before it resumes a new program.
 
     Args:

@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 __all__ = ["Asked", "Handler", "Result", "signed"]
 
 #: A result as the kernel returns it; or that the call is not for us, or that the process must be armed first; or
-#: steps for the process to make, after which the call is its own.
-Result = int | Outcome | Answer | Generator[list["Step"], None, None]
+#: steps for the process to make, after which the call is its own unless they say what it gives.
+Result = int | Outcome | Answer | Generator[list["Step"], list[int], int | None]
 
 
 class Handler(NamedTuple):

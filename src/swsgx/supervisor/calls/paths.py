@@ -33,6 +33,9 @@ def _resolve(asked: Asked, dirfd: int, address: int) -> tuple[str, bool]:
     if not path:
         return "", False
     if not path.startswith("/"):
+        ours = asked.service.folders.of(asked.tid, dirfd) if dirfd != _AT_FDCWD else None
+        path = f"{ours}/{path}" if ours is not None else path
+    if not path.startswith("/"):
         where = "cwd" if dirfd == _AT_FDCWD else f"fd/{dirfd}"
         path = f"{Path(f'/proc/{asked.tid}/{where}').readlink()}/{path}"
     path = "/" + os.path.normpath(path).lstrip("/")
@@ -70,6 +73,8 @@ def _open(asked: Asked, dirfd: int, address: int, flags: int) -> Result:
         path = again.node.node
     if _is_node(asked, path):
         return _open_node(asked, path, flags, folder)
+    if flags & os.O_DIRECTORY and asked.service.folders.adds_to(path):
+        return _open_folder(asked, path, flags)
     contents = asked.service.contents(path)
     if contents is None or flags & os.O_ACCMODE != os.O_RDONLY:
         return Answer.PASS
@@ -87,6 +92,19 @@ def _give(asked: Asked, fd: int, flags: int) -> int:
         return asked.service.give(asked.notification, fd, cloexec=bool(flags & os.O_CLOEXEC))
     finally:
         os.close(fd)
+
+
+def _open_folder(asked: Asked, path: str, flags: int) -> Result:
+    folders = asked.service.folders
+    if Path(path).is_dir():
+        return folders.trap_listing(asked)
+    fd = _give(asked, folders.make(path), flags)
+    return folders.trap_listing(asked, fd)
+
+
+def getdents64(asked: Asked) -> Result:
+    """getdents64(2) of a folder that we add to."""
+    return asked.service.folders.list(asked)
 
 
 def _open_node(asked: Asked, path: str, flags: int, folder: bool) -> Result:
@@ -252,6 +270,21 @@ def readlinkat(asked: Asked) -> Result:
     return _readlink(asked, signed(dirfd), path, buffer, size)
 
 
+# extended attributes
+
+
+def getxattr(asked: Asked) -> Result:
+    """getxattr(2) and lgetxattr(2): there are none."""
+    path, _ = _resolve(asked, _AT_FDCWD, asked.args[0])
+    return Answer.PASS if _facts(asked, path, follow=True) is None else -errno.ENODATA
+
+
+def listxattr(asked: Asked) -> Result:
+    """listxattr(2) and llistxattr(2): none."""
+    path, _ = _resolve(asked, _AT_FDCWD, asked.args[0])
+    return Answer.PASS if _facts(asked, path, follow=True) is None else 0
+
+
 PATH_CALLS = {
     2: Handler(open_),
     4: Handler(stat_),
@@ -259,6 +292,11 @@ PATH_CALLS = {
     6: Handler(lstat),
     21: Handler(access),
     89: Handler(readlink),
+    191: Handler(getxattr),
+    192: Handler(getxattr),
+    194: Handler(listxattr),
+    195: Handler(listxattr),
+    217: Handler(getdents64),
     257: Handler(openat),
     262: Handler(newfstatat),
     267: Handler(readlinkat),

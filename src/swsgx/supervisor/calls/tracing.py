@@ -31,7 +31,7 @@ def ptrace(asked: Asked) -> Result:
     return _injecting(asked, pid, request)
 
 
-def _injecting(asked: Asked, pid: int, request: int) -> Generator[list[Step], None, None]:
+def _injecting(asked: Asked, pid: int, request: int) -> Generator[list[Step], list[int], None]:
     service = asked.service
     filled = service.filled
     done = yield from inject_by_tracer(service.image, service.scratch, asked.memory, pid, request, filled)
