@@ -191,7 +191,8 @@ static uint32_t enclu_at(const struct kernel_ucontext *uc, const slot_t *slot)
 	while (at - uc->registers.rip < 12 && ignored_by_enclu(code_at(slot, at)))
 		at++;
 	opcode = code_at(slot, at);
-	if (opcode == 0xf4 && (uc->trap_number != VECTOR_GP || (at & (PAGE_BYTES - 1)) > PAGE_BYTES - ENCLU_BYTES))
+	/* With #UD, too: another thread has put it there since. */
+	if (opcode == 0xf4 && (at & (PAGE_BYTES - 1)) > PAGE_BYTES - ENCLU_BYTES)
 		return 0;
 	if ((opcode != 0x0f && opcode != 0xf4) || code_at(slot, at + 1) != 0x01 || code_at(slot, at + 2) != 0xd7)
 		return 0;

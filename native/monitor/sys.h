@@ -106,4 +106,19 @@ static inline long sys_sigaltstack(const void *set, void *old)
 	return sys_call4(__NR_sigaltstack, (long)set, (long)old, 0, 0);
 }
 
+/*
+ * The same while a handler runs on the present one, which the kernel refuses by what RSP is: then RSP is something
+ * else meanwhile. Signals are blocked.
+ */
+static inline long sys_sigaltstack_in_use(const void *set)
+{
+	long result;
+
+	__asm__ volatile("movq %%rsp, %%r8\n\txorl %%esp, %%esp\n\tsyscall\n\tmovq %%r8, %%rsp"
+			 : "=a"(result)
+			 : "0"((long)__NR_sigaltstack), "D"(set), "S"(0l)
+			 : "rcx", "r8", "r11", "cc", "memory");
+	return result;
+}
+
 #endif

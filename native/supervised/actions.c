@@ -72,7 +72,7 @@ bool restarts(uint64_t blocked)
 	return true;
 }
 
-static bool is_vfork_child(void)
+bool is_vfork_child(void)
 {
 	return target_state.armed && (uint32_t)sys_getpid() != monitor_state.pid;
 }
@@ -147,12 +147,13 @@ long signal_mask(const registers_t *r, lp_t *lp, struct kernel_ucontext *uc)
 	return r->rdx ? copy_out(r->rdx, &old, sizeof(old)) : 0;
 }
 
-/* sigaltstack(2) of a thread whose real one is the monitor's. */
+/* sigaltstack(2). A thread whose real one is the monitor's has it noted; else it is done, and noted in the frame. */
 long alternate_stack(const registers_t *r, lp_t *lp, struct kernel_ucontext *uc)
 {
 	struct kernel_stack *kept = lp ? (struct kernel_stack *)lp->old_stack : &uc->stack;
 	struct kernel_stack wanted, old = *kept;
 	const bool inside = !(kept->flags & STACK_DISABLE) && uc->registers.rsp - kept->sp - 1 < kept->size;
+	long result;
 
 	if (r->rdi) {
 		if (copy_in(&wanted, r->rdi, sizeof(wanted)))
@@ -167,7 +168,11 @@ long alternate_stack(const registers_t *r, lp_t *lp, struct kernel_ucontext *uc)
 		else if (wanted.size < SMALLEST_STACK)
 			return ERROR_NO_MEMORY;
 		wanted.flags &= ~STACK_ON;
-		*kept = wanted; /* in the frame: the kernel takes it when the handler returns */
+		*kept = wanted;
+		if (!lp && (result = sys_sigaltstack_in_use(kept))) {
+			*kept = old;
+			return result;
+		}
 	}
 	if (!r->rsi)
 		return 0;

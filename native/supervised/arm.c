@@ -88,7 +88,8 @@ bool arm(void)
 }
 
 /*
- * A thread's alternate stack can be changed in the frame, even where the handler itself runs on the present one.
+ * A thread's alternate stack is changed now, and in the frame, for the handler's end. (The frame alone would not do:
+ * Linux 6.12 and newer refuse it there, too, while the handler runs on the present one.)
  * What it blocked before it was ours must not stay blocked.
  */
 lp_t *attach_in_frame(struct kernel_ucontext *uc)
@@ -97,6 +98,7 @@ lp_t *attach_in_frame(struct kernel_ucontext *uc)
 
 	if (!lp)
 		return NULL;
+	sys_sigaltstack_in_use(&uc->stack);
 	lp->blocked = uc->signal_mask & never_blocked();
 	uc->signal_mask &= ~never_blocked();
 	return lp;

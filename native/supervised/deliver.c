@@ -11,8 +11,10 @@
  *  - the copy must have XSAVE's software bytes and the magic number behind the image, and the image 64-byte aligned.
  *  - a handler starts with initial vector state: XSTATE_BV 0, and MXCSR, which XRSTOR takes from memory all the same.
  *  - the stack may have to grow, which only the kernel can do for a store of the kernel: a call that writes probes it.
- *  - where the kernel has chosen the very stack already (a thread without the monitor's), its frame is the program's,
- *    and the handler is simply started on it. A copy would lie where our own stack is.
+ *  - where the kernel has chosen the very stack already (a thread that did not have the monitor's), its frame is the
+ *    program's, and the handler is simply started on it. A copy would lie where our own stack is.
+ *  - a handler's end brings back the alternate stack of its frame. So a thread whose handlers run has the monitor's
+ *    from its first signal on, or it would lose it when it enters an enclave in a handler for the first time.
  */
 #include "supervised.h"
 
@@ -78,13 +80,14 @@ void deliver(int signal, struct kernel_siginfo *info, struct kernel_ucontext *uc
 	const struct kernel_sigaction action = *kept;
 	registers_t *regs = &uc->registers;
 	lp_t *lp = lp_of_stack(&uc->stack);
-	const struct kernel_stack *alternate = lp ? (const struct kernel_stack *)lp->old_stack : &uc->stack;
+	const struct kernel_stack *alternate;
 	const bool exception = info->code > 0 && SYNCHRONOUS & SIGNAL_BIT(signal);
 	const uint64_t handler_mask =
 		(uc->signal_mask | action.mask | (action.flags & FLAG_NODEFER ? 0 : SIGNAL_BIT(signal))) &
 		~never_blocked();
 	struct signal_frame *frame;
 	uint64_t rsp, fpstate = 0;
+	bool on_ours;
 	uint32_t length;
 
 	if (action.handler == SIG_IGNORE && !exception)
@@ -98,12 +101,16 @@ void deliver(int signal, struct kernel_siginfo *info, struct kernel_ucontext *uc
 		kept->handler = SIG_DEFAULT;
 		set_real_action(signal);
 	}
+	if (!lp && !is_vfork_child())
+		lp = attach_in_frame(uc);
+	alternate = lp ? (const struct kernel_stack *)lp->old_stack : &uc->stack;
+	on_ours = lp && on_stack(&uc->stack, (uint64_t)info);
 	rsp = regs->rsp - RED_ZONE;
 	if (action.flags & FLAG_ONSTACK && !(alternate->flags & STACK_DISABLE) && alternate->size &&
 	    !on_stack(alternate, regs->rsp)) {
 		rsp = alternate->sp + alternate->size;
 	}
-	if (!lp && on_stack(alternate, (uint64_t)info) == on_stack(alternate, rsp)) {
+	if (!on_ours && on_stack(alternate, (uint64_t)info) == on_stack(alternate, rsp)) {
 		/* info is in the kernel's frame, behind the context. */
 		frame = (struct signal_frame *)((uint64_t)info - offsetof(struct signal_frame, info));
 		frame->back = action.restorer;

@@ -58,6 +58,7 @@ long signal_action(const registers_t *r);
 long signal_mask(const registers_t *r, lp_t *lp, struct kernel_ucontext *uc);
 long alternate_stack(const registers_t *r, lp_t *lp, struct kernel_ucontext *uc);
 void set_real_action(int signal);
+bool is_vfork_child(void);
 /* Whether the call that a signal interrupts is made again behind its handler. */
 bool restarts(uint64_t blocked);
 long set_blocked_by_call(const registers_t *r, bool armed, struct kernel_ucontext *uc);
