@@ -77,7 +77,7 @@ def inject_by_tracer(
         tracer.write(registers_at, registers.mapping(image).packed())
         tracer.write(mask_at, struct.pack("<Q", _ALL_BUT_SIGTRAP))
         yield [traced(_SETREGS, registers_at), traced(_SETSIGMASK, mask_at, 8)]
-        going_on = [
+        going_on: list[Step] = [
             traced(_CONT),
             Call(_NR_WAIT4, (pid, status_at, _WALL, 0)),
             traced(_GETREGS, registers_at),
