@@ -127,6 +127,12 @@ def _allow_null(index: int) -> bytes:
     return low + _instruction(_EQUAL, 0, 0, 3) + high + _unless(_EQUAL, 0)
 
 
+def _allow_address(address: int) -> bytes:
+    """Let the call pass if its first argument is this."""
+    low, high = _argument(0), _argument(0, high=True)
+    return low + _instruction(_EQUAL, address & 0xFFFFFFFF, 0, 3) + high + _unless(_EQUAL, address >> 32)
+
+
 def _flag_argument(index: int, flag: int) -> bytes:
     """Let the call pass if an argument has the flag."""
     return _argument(index) + _unless(_ANY_BIT, flag)
@@ -173,14 +179,23 @@ def _first_traps() -> dict[int, bytes]:
     }
 
 
-def _second_traps() -> dict[int, bytes]:
-    """What an armed process's calls are looked at for, beside that."""
-    mmap = _argument(3) + _instruction(_ANY_BIT, _MAP_FIXED_ANY, 2, 0) + _unless(_ANY_BIT, _MAP_ANONYMOUS)
+def _second_traps(start: int, end: int) -> dict[int, bytes]:
+    """What an armed process's calls are looked at for, beside that.
+
+    The filter outlives exec: where the next program's image will be, the injected code maps and protects.
+    """
+    mmap = (
+        _allow_address(start)
+        + _argument(3)
+        + _instruction(_ANY_BIT, _MAP_FIXED_ANY, 2, 0)
+        + _unless(_ANY_BIT, _MAP_ANONYMOUS)
+    )
     return {
         9: mmap,
         # fstat, lseek, mprotect, munmap, rt_sigaction, rt_sigprocmask, mremap, madvise, fork, exit, flock, readlink,
         # sigaltstack, openat, newfstatat, readlinkat, pkey_mprotect, statx
-        **dict.fromkeys((5, 8, 10, 11, 13, 14, 25, 28, 57, 60, 73, 89, 131, 257, 262, 267, 329, 332), b""),
+        **dict.fromkeys((5, 8, 11, 13, 14, 25, 28, 57, 60, 73, 89, 131, 257, 262, 267, 329, 332), b""),
+        10: _allow_address(end),
         56: _flag_argument(0, _CLONE_VM),  # clone
     }
 
@@ -220,7 +235,7 @@ def program(start: int, end: int) -> bytes:
 def second_program(start: int, end: int) -> bytes:
     """The filter that comes on top when a process first uses SGX. Arguments as for :func:`program`."""
     number = _instruction(_LOAD, _DATA_NR)
-    return _program(number + _traps(_second_traps(), start, end) + _ALLOW, _ALLOW)
+    return _program(number + _traps(_second_traps(start, end), start, end) + _ALLOW, _ALLOW)
 
 
 def listing_program(start: int, end: int) -> bytes:
