@@ -34,7 +34,8 @@ def test_it_becomes_another_program() -> None:
 
 
 def test_what_it_starts_opens_the_device_itself() -> None:
-    code = "print(subprocess.run([sys.executable, '-c', \"open('/dev/sgx_enclave', 'rb+', 0); print('too')\"]).returncode)"
+    opened = "open('/dev/sgx_enclave', 'rb+', 0); print('too')"
+    code = f"print(subprocess.run([sys.executable, '-c', {opened!r}]).returncode)"
     assert python(code) == "too\n0\n"
 
 
