@@ -69,6 +69,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         help="With --swsgx: what a program sees of its enclaves from outside.",
     )
     group.addoption("--swsgx-cpu", choices=["sgx1", "sgx2"], help="With --swsgx: the CPU to be.")
+    group.addoption(
+        "--swsgx-shadow",
+        action="store_true",
+        help="With --swsgx: hide the nodes that this machine really has.",
+    )
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -86,6 +91,7 @@ def pytest_load_initial_conftests(early_config: pytest.Config) -> Generator[None
     options = early_config.known_args_namespace
     if options.swsgx and _MARK not in os.environ and not _supervised():
         passed = [f"{word}={value}" for name, word in _PASSED.items() if (value := getattr(options, name))]
+        passed += ["--shadow"] if options.swsgx_shadow else []
         _start_anew(list(early_config.invocation_params.args), passed)
     return (yield)
 
