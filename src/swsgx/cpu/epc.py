@@ -6,6 +6,7 @@ A *frame* is a page of the EPC by number. Contents of enclave pages are kept wit
 
 from __future__ import annotations
 
+import threading
 from collections import deque
 
 import numpy as np
@@ -43,6 +44,8 @@ class Epc:
         # Runs of free frames, head first: [first, end) pairs, or arrays of what was given back.
         self._free: deque[Frames | tuple[int, int]] = deque([(0, self.frames)])
         self.free_count = self.frames
+        #: Several threads can be in ioctls of different enclaves.
+        self._lock = threading.RLock()
 
     @property
     def size(self) -> int:
@@ -68,12 +71,20 @@ class Epc:
 
     def allocate(self) -> int | None:
         """Take the frame that has been free longest; None when there is none."""
-        if not self.free_count:
-            return None
-        return int(self.allocate_run(1)[0])
+        with self._lock:
+            return int(self.allocate_run(1)[0]) if self.free_count else None
+
+    def allocate_up_to(self, count: int) -> Frames:
+        """Take the ``count`` frames that have been free longest, or as many as there are."""
+        with self._lock:
+            return self.allocate_run(min(count, self.free_count))
 
     def allocate_run(self, count: int) -> Frames:
         """Take the ``count`` frames that have been free longest; there must be as many."""
+        with self._lock:
+            return self._allocate_run(count)
+
+    def _allocate_run(self, count: int) -> Frames:
         invariant(count <= self.free_count, "EPC: enough frames are free", count=count, free=self.free_count)
         taken: list[Frames] = []
         wanted = count
@@ -96,15 +107,17 @@ class Epc:
     def free(self, frames: int | Frames) -> None:
         """Put frames at the tail of the free list."""
         run = np.array([frames], np.uint32) if isinstance(frames, int) else frames
-        if len(run):
-            self._free.append(run)
-            self.free_count += len(run)
+        with self._lock:
+            if len(run):
+                self._free.append(run)
+                self.free_count += len(run)
 
     def unread(self, frames: Frames) -> None:
         """Put frames back at the head: they were taken, and were never needed."""
-        if len(frames):
-            self._free.appendleft(frames)
-            self.free_count += len(frames)
+        with self._lock:
+            if len(frames):
+                self._free.appendleft(frames)
+                self.free_count += len(frames)
 
     def close(self) -> None:
         """Give the memory back."""

@@ -185,7 +185,7 @@ def _stretch(request: AddRequest, done: int) -> tuple[int, Outcome | None]:
     count = min(count, (vma.end - request.src - done) // PAGE_SIZE)
 
     # The pages.
-    frames = np.concatenate((np.array([frame], np.uint32), epc.allocate_run(count - 1)))
+    frames = np.concatenate((np.array([frame], np.uint32), epc.allocate_up_to(count - 1)))
     added, refused = _eadd(request, done, first, frames, vma)
     encl.insert(first, added, request.page_type, request.ceiling)
     if not added:

@@ -14,6 +14,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
+import threading
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -45,6 +46,7 @@ class Stand:
 
     Attributes:
         node: what the driver calls it.
+        users: how many are working with it here; it is not closed meanwhile. :class:`NodeFiles` counts.
         flags: what F_GETFL says of it, but for those that F_SETFL can change.
         identity: device and inode.
     """
@@ -52,6 +54,7 @@ class Stand:
     def __init__(self, node: Node) -> None:
         self.node = node
         self.flags = 0
+        self.users = 0
         self._watch = os.memfd_create(node.node.rpartition("/")[2], os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
         os.ftruncate(self._watch, MARK_SIZE)
         os.fchmod(self._watch, MARK_MODE & 0o7777)
@@ -93,25 +96,42 @@ class Stand:
 
 
 class NodeFiles:
-    """All open files of nodes in a tree."""
+    """All open files of nodes in a tree. The loop and the threads of ioctls use it at once."""
 
     def __init__(self) -> None:
+        self._lock = threading.RLock()
         self._stands: dict[tuple[int, int], Stand] = {}
         #: What O_PATH descriptors stand for, by path; there are as many as nodes, and they stay.
         self._paths: dict[str, Stand] = {}
 
     def path(self, node: str) -> Stand:
         """What stands for a node that is not opened (O_PATH)."""
-        stand = self._paths.get(node)
-        if stand is None:
-            stand = self._paths[node] = Stand(NodeFile(node))
-        return stand
+        with self._lock:
+            stand = self._paths.get(node)
+            if stand is None:
+                stand = self._paths[node] = Stand(NodeFile(node))
+            return stand
 
-    def add(self, node: Node) -> Stand:
-        """A new open file."""
+    @contextlib.contextmanager
+    def add(self, node: Node) -> Iterator[Stand]:
+        """A new open file. If no process has it when the block ends, it is closed."""
         stand = Stand(node)
-        self._stands[stand.identity] = stand
-        return stand
+        with self.using(stand):
+            with self._lock:
+                self._stands[stand.identity] = stand
+            yield stand
+        self.reap()
+
+    @contextlib.contextmanager
+    def using(self, stand: Stand) -> Iterator[None]:
+        """While open, the file stays, even if the program closes it."""
+        with self._lock:
+            stand.users += 1
+        try:
+            yield
+        finally:
+            with self._lock:
+                stand.users -= 1
 
     def of(self, pid: int, fd: int) -> Stand | None:
         """What a process's descriptor is; None: no node's, or not open."""
@@ -120,16 +140,19 @@ class NodeFiles:
         except OSError:
             return None
         identity = status.st_dev, status.st_ino
-        found = self._stands.get(identity)
-        return found or next((s for s in self._paths.values() if s.identity == identity), None)
+        with self._lock:
+            found = self._stands.get(identity)
+            return found or next((s for s in self._paths.values() if s.identity == identity), None)
 
     def reap(self) -> None:
         """Close what no process has open any more."""
-        for identity, stand in list(self._stands.items()):
-            if stand.gone():
-                del self._stands[identity]
+        with self._lock:
+            gone = [stand for stand in self._stands.values() if not stand.users and stand.gone()]
+            for stand in gone:
+                del self._stands[stand.identity]
                 stand.close()
-                stand.node.close()
+        for stand in gone:
+            stand.node.close()
 
     def __len__(self) -> int:
         return len(self._stands)

@@ -324,16 +324,21 @@ class Listener:
         """
         flags = _O_CLOEXEC if cloexec else 0
         request = bytearray(_ADDFD.pack(notification.cookie, 0, fd, 0, flags))
-        return int(fcntl.ioctl(self.fd, _IOCTL_ADDFD, request))
+        while True:
+            # Python does not repeat an ioctl that one of our own signals interrupts.
+            with contextlib.suppress(InterruptedError):
+                return int(fcntl.ioctl(self.fd, _IOCTL_ADDFD, request))
 
     def refuse(self, notification: Notification, error: int) -> bool:
         """Let the system call fail with an errno. False: the task is not waiting any more."""
         return self._answer(_RESPONSE.pack(notification.cookie, 0, -error, 0))
 
     def _answer(self, response: bytes) -> bool:
-        answer = bytearray(response)
-        try:
-            fcntl.ioctl(self.fd, _IOCTL_SEND, answer)
-        except FileNotFoundError:
-            return False
-        return True
+        while True:
+            try:
+                fcntl.ioctl(self.fd, _IOCTL_SEND, bytearray(response))
+            except FileNotFoundError:
+                return False
+            except InterruptedError:
+                continue
+            return True

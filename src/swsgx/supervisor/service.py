@@ -82,6 +82,7 @@ class Service:
         traced_execs: processes that exec while a tracer of the tree traces them, and have no image yet.
         traced_later: processes that become tracees of their parents when they exec.
         filled: called with a task and its memory's descriptor when a program has its image and has not run.
+        failed: called with an exception of a thread of ours.
 
     Attributes:
         scratch: address of 1024 bytes of every program that it does not use while it asks.
@@ -95,6 +96,7 @@ class Service:
         traced_execs: set[int],
         traced_later: set[int],
         filled: Callable[[int, int], None],
+        failed: Callable[[BaseException], None],
     ) -> None:
         self._listener = listener
         self._filter = second_program(IMAGE_BASE, IMAGE_BASE + image.writable)
@@ -104,6 +106,7 @@ class Service:
         self.traced_execs = traced_execs
         self.traced_later = traced_later
         self.filled = filled
+        self._failed = failed
         self._trace = Recorder([self._traced] if settings.trace >= 0 else [])
         self.cpu = Cpu(settings.model(), random=os.urandom, trace=self._trace)
         self.driver = Driver(self.cpu, settings.profile(), trace=self._trace)
@@ -167,12 +170,19 @@ class Service:
         if process is not None:
             self._forget(process)
 
-    def executed(self, pid: int) -> set[int]:
-        """A process has become another program. Returns its descriptors, which are closed now."""
-        gone = {pidfd for pidfd, process in self._pidfds.items() if process.pid == pid}
-        for pidfd in gone:
+    def pidfds_of(self, pid: int) -> list[int]:
+        """Those of one process."""
+        return [pidfd for pidfd, process in self._pidfds.items() if process.pid == pid]
+
+    def executed(self, pid: int) -> None:
+        """A process has become another program; its descriptors are not watched any more."""
+        for pidfd in self.pidfds_of(pid):
             self.ended(pidfd)
-        return gone
+
+    def replaced(self, pid: int) -> None:
+        """The same, where its descriptors are still watched: it is as good as ended."""
+        for pidfd in self.pidfds_of(pid):
+            self._forget(self._pidfds[pidfd])
 
     def _forget(self, process: TargetProcess) -> None:
         with self._lock:
@@ -260,6 +270,11 @@ class Service:
             result = -errno.EFAULT
         except OSError as error:
             result = -(error.errno or errno.EIO)
+        except BaseException as error:
+            if threading.current_thread() is threading.main_thread():
+                raise
+            self._failed(error)  # a bug of ours: the run stops
+            return
         if isinstance(result, Answer):
             if result is Answer.ARM_FIRST or asked.process is None:
                 self._reply(notification, memory, request, result)

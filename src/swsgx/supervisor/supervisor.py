@@ -80,6 +80,9 @@ class Supervisor:
         #: Processes that become tracees of their parents when they exec.
         self._traced_later: set[int] = set()
         self._watched: set[int] = set()
+        self._poll = select.poll()
+        self._failure: BaseException | None = None
+        self._failures = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
         self._target = target
         self._listener = listener
         self._image = image
@@ -91,33 +94,37 @@ class Supervisor:
 
     def run(self, wakeup: int) -> None:
         """Serve until no child is left. ``wakeup`` is readable after each signal."""
-        poll = select.poll()
-        poll.register(wakeup, select.POLLIN)
-        if self._listener is not None:
-            poll.register(self._listener.fd, select.POLLIN)
+        self._poll.register(wakeup, select.POLLIN)
+        self._poll.register(self._failures[0], select.POLLIN)
+        listener = self._listener
+        if listener is not None:
+            self._poll.register(listener.fd, select.POLLIN)
         while self._reap():
-            self._watch(poll)
-            for fd, events in poll.poll():
-                if fd in self._watched:
-                    poll.unregister(fd)
-                    self._watched.discard(fd)
-                    if self._service is not None:
-                        self._service.ended(fd)
-                    continue
+            self._watch()
+            for fd, events in self._poll.poll():
                 if fd == wakeup:
                     os.read(wakeup, 4096)
                     if self._abandoned():
                         return
-                elif events & select.POLLIN and self._listener is not None:
-                    notification = self._listener.receive()
-                    if notification is None:
-                        pass
-                    elif notification.number == ASK:
-                        self._asked(self._listener, notification)
+                elif self._failure is not None:
+                    raise self._failure
+                elif fd in self._watched and self._service is not None:
+                    self._unwatch(fd)
+                    self._service.ended(fd)
+                elif listener is not None and fd == listener.fd:
+                    if events & select.POLLIN:
+                        self._receive(listener)
                     else:
-                        self._announced(self._listener, notification)
-                else:
-                    poll.unregister(fd)  # nobody is left under the filter
+                        self._poll.unregister(fd)  # nobody is left under the filter
+
+    def _receive(self, listener: Listener) -> None:
+        notification = listener.receive()
+        if notification is None:
+            return
+        if notification.number == ASK:
+            self._asked(listener, notification)
+        else:
+            self._announced(listener, notification)
 
     def _reap(self) -> bool:
         """Handle all stops and ends that are there. False: there is no child any more."""
@@ -139,12 +146,21 @@ class Supervisor:
             elif pid == self._target:
                 self._stopped(os.WSTOPSIG(status))
 
-    def _watch(self, poll: select.poll) -> None:
+    def _failed(self, error: BaseException) -> None:
+        """A thread of the service met a bug of ours: the loop ends with it."""
+        self._failure = error
+        os.write(self._failures[1], b"!")
+
+    def _unwatch(self, fd: int) -> None:
+        self._poll.unregister(fd)
+        self._watched.discard(fd)
+
+    def _watch(self) -> None:
         """Notice the end of each process that uses SGX."""
         if self._service is None:
             return
         for fd in set(self._service.pidfds()) - self._watched:
-            poll.register(fd, select.POLLIN)
+            self._poll.register(fd, select.POLLIN)
             self._watched.add(fd)
 
     def _asked(self, listener: Listener, notification: Notification) -> None:
@@ -155,7 +171,13 @@ class Supervisor:
             from swsgx.supervisor.service import Service
 
             self._service = Service(
-                listener, self._image, self._settings, self._traced_execs, self._traced_later, self._filled
+                listener,
+                self._image,
+                self._settings,
+                self._traced_execs,
+                self._traced_later,
+                self._filled,
+                self._failed,
             )
         self._service.answer(notification)
 
@@ -224,7 +246,10 @@ class Supervisor:
         ptrace_buffer(Ptrace.GETEVENTMSG, tid, 0, former)
         self._traced.pop(int.from_bytes(former, "little"), None)
         if self._service is not None:
-            self._watched -= self._service.executed(tid)
+            for fd in self._service.pidfds_of(tid):
+                if fd in self._watched:
+                    self._unwatch(fd)
+            self._service.executed(tid)
         self._traced[tid] = None
         injection = Injection.begin(tid, self._image)
         if injection is None:

@@ -27,7 +27,8 @@ def ioctl(asked: Asked) -> Result:
     if asked.process is None:
         return Answer.ARM_FIRST
     asked.service.files.reap()
-    return stand.node.ioctl(asked.task(), code & 0xFFFF_FFFF, arg)
+    with asked.service.files.using(stand):
+        return stand.node.ioctl(asked.task(), code & 0xFFFF_FFFF, arg)
 
 
 def lseek(asked: Asked) -> Result:

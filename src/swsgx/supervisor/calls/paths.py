@@ -196,12 +196,8 @@ def _open_node(asked: Asked, path: str, flags: int, folder: bool) -> Result:
     opened = asked.service.open_node(path, flags)
     if isinstance(opened, Outcome):
         return opened
-    stand = asked.service.files.add(opened)
-    try:
+    with asked.service.files.add(opened) as stand:
         return _give(asked, stand.open(flags), flags)
-    except OSError:
-        asked.service.files.reap()
-        raise
 
 
 def _open_path(asked: Asked, path: str, flags: int) -> Generator[list[Step], list[int], int]:

@@ -37,7 +37,7 @@ def _injecting(asked: Asked, pid: int, request: int) -> Generator[list[Step], li
     done = yield from inject_by_tracer(service.image, service.scratch, asked.memory, pid, request, filled)
     if done:
         service.traced_execs.discard(pid)
-        service.executed(pid)
+        service.replaced(pid)
 
 
 TRACING_CALLS = {101: Handler(ptrace)}
