@@ -181,6 +181,14 @@ static bool concerns_tracee(uint64_t pid)
 	return sys_call6(__NR_process_vm_readv, (long)pid, (long)ours, 1, (long)theirs, 1, 0) != sizeof(magic);
 }
 
+/* As the links in /proc/PID/fd are called. */
+static bool is_number(uint64_t path)
+{
+	char first;
+
+	return !copy_in(&first, path, 1) && first >= '0' && first <= '9';
+}
+
 /* Whether a call of the program's can concern SGX. */
 static bool concerns_sgx(const registers_t *r)
 {
@@ -200,9 +208,10 @@ static bool concerns_sgx(const registers_t *r)
 		return (r->r10 & AT_EMPTY_PATH && concerns_file(r->rdi)) || concerns_path(r->rsi) || is_above(r);
 	case __NR_statx:
 		return (r->rdx & AT_EMPTY_PATH && concerns_file(r->rdi)) || concerns_path(r->rsi);
+	case __NR_readlinkat:
+		return is_number(r->rsi) || concerns_path(r->rsi);
 	case __NR_openat:
 	case __NR_openat2:
-	case __NR_readlinkat:
 	case __NR_faccessat:
 	case __NR_faccessat2:
 		return concerns_path(r->rsi);

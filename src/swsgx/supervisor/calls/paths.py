@@ -27,6 +27,9 @@ _DEV = Path("/dev")
 _NR_CLOSE, _NR_OPENAT = 3, 257
 _AT_FDCWD = -100
 _AT_EMPTY_PATH = 0x1000
+#: AT_SYMLINK_NOFOLLOW, AT_NO_AUTOMOUNT, AT_EMPTY_PATH, AT_STATX_SYNC_TYPE.
+_SYNC_TYPE, _STAT_FLAGS, _STATX_RESERVED = 0x6000, 0x7900, 0x8000_0000
+_BITS_32 = 0xFFFF_FFFF
 #: struct open_how, and what its resolve may have.
 _OPEN_HOW = 24
 _RESOLVE_BENEATH, _RESOLVE_IN_ROOT, _RESOLVE_ALL = 8, 0x10, 0x3F
@@ -89,6 +92,8 @@ def _canonical(asked: Asked, path: str) -> str:
 
 def _folder(asked: Asked, path: str) -> str:
     """A folder's real path."""
+    if path.startswith("/dev/fd/"):
+        path = f"/proc/self/fd/{path[len('/dev/fd/') :]}"
     for own in ("/proc/self/", "/proc/thread-self/"):
         if path.startswith(own):
             path = f"/proc/{asked.tid}/{path[len(own) :]}"
@@ -304,13 +309,17 @@ def fstat(asked: Asked) -> Result:
 def newfstatat(asked: Asked) -> Result:
     """fstatat(2)."""
     dirfd, path, buffer, flags, *_ = asked.args
+    if flags & _BITS_32 & ~_STAT_FLAGS:
+        return -errno.EINVAL
     facts = _stat(asked, signed(dirfd), path, not flags & 0x100, bool(flags & _AT_EMPTY_PATH))
     return _stated(asked, facts, buffer)
 
 
 def statx(asked: Asked) -> Result:
     """statx(2)."""
-    dirfd, path, flags, _, buffer, _ = asked.args
+    dirfd, path, flags, mask, buffer, _ = asked.args
+    if flags & _BITS_32 & ~_STAT_FLAGS or flags & _SYNC_TYPE == _SYNC_TYPE or mask & _STATX_RESERVED:
+        return -errno.EINVAL
     facts = _stat(asked, signed(dirfd), path, not flags & 0x100, bool(flags & _AT_EMPTY_PATH))
     return _stated(asked, facts, buffer, extended=True)
 
