@@ -35,7 +35,9 @@ enclu_entry:
 	cmpl	$ENCLU_EENTER, %edi
 	jne	.Lslow
 
-	rdfsbase %rdx				/* RSI = LogicalProcessor, by FS base */
+	rdfsbase %rdx				/* RSI = LogicalProcessor, by FS base; 0 is the key of an empty line */
+	testq	%rdx, %rdx
+	jz	.Lslow_eenter
 	movq	%rdx, %rsi
 	movq	%rdx, %rdi
 	shrq	$12, %rsi
@@ -50,7 +52,9 @@ enclu_entry:
 	cmpq	$0, LOGICAL_PROCESSOR_RECORD(%rsi)
 	jne	.Lslow_eenter
 
-	movl	%ebx, %eax			/* RDI = ThreadRecord, by TCS address */
+	testq	%rbx, %rbx			/* RDI = ThreadRecord, by TCS address; 0 likewise */
+	jz	.Lslow_eenter
+	movl	%ebx, %eax
 	shrl	$12, %eax
 	andl	$(RECORD_CACHE_ENTRIES - 1), %eax
 	shll	$4, %eax
