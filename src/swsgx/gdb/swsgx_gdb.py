@@ -10,6 +10,7 @@ What was learnt:
 
 - An enclave is in /proc/PID/maps as ``memfd:sgx-enclave-N``: page by page where the program has mapped it, at an
   address that is base + offset, and once whole elsewhere, for the monitor. A TCS is only there: no program can map it.
+  One that is no debug enclave is moved away while no thread is inside; hardware shows such a one to no debugger.
 - gdb loads the symbols of a program's vDSO by AT_SYSINFO_EHDR; the one it finds is the kernel's, which is there, too.
 """
 
@@ -25,10 +26,14 @@ import gdb  # type: ignore[import-untyped]
 
 __all__ = ["IMAGE_BASE", "SIGNALS", "SSA_LAYOUT", "TCS_LAYOUT", "Enclave", "enclaves"]
 
+#: gdb forgets it when this file is done.
+_HERE = Path(__file__).resolve()
 #: Where the image lies in every program: swsgx.supervisor.image.
 IMAGE_BASE = 0x6F000000
 #: What the CPU and the filter raise for swsgx to handle. SIGFPE: a division by 0 inside is not the program's.
 SIGNALS = ("SIGSYS", "SIGSEGV", "SIGILL", "SIGBUS", "SIGFPE")
+#: Where swsgx has mappings of its own; above are programs and what mmap finds: swsgx.supervisor.engine.
+_OWN = range(0x2800_0000_0000, 0x5000_0000_0000)
 PAGE = 4096
 GPRSGX_SIZE = 184
 #: (name, offset, bytes)
@@ -109,7 +114,7 @@ class Enclave(NamedTuple):
 
 
 def enclaves() -> Iterator[Enclave]:
-    """Those that the program has mapped."""
+    """Those that are where the program has mapped them: a hidden one is not."""
     pid = gdb.selected_inferior().pid
     if not pid:
         raise gdb.GdbError("there is no process: run or attach first")
@@ -121,9 +126,9 @@ def enclaves() -> Iterator[Enclave]:
             found.setdefault(int(match.group(5)), []).append((end - start, start, offset))
     for number, mappings in sorted(found.items()):
         size, view, _ = max(mappings)
-        bases = {start - offset for _, start, offset in mappings} - {view}
+        bases = [start - offset for _, start, offset in mappings if start not in _OWN]
         if bases:
-            yield Enclave(number, min(bases), size, view)
+            yield Enclave(number, bases[0], size, view)
 
 
 def _enclave_of(address: int) -> Enclave:
@@ -136,7 +141,8 @@ def _enclave_of(address: int) -> Enclave:
 
 
 def _words(argument: str, names: Sequence[str], needed: int) -> list[int]:
-    words = gdb.string_to_argv(argument)
+    """Values of expressions. Where there may be several, one with blanks needs quotes."""
+    words = gdb.string_to_argv(argument) if len(names) > 1 else [argument] if argument else []
     if not needed <= len(words) <= len(names):
         raise gdb.GdbError(f"expected {' '.join(names[:needed])} and at most {len(names) - needed} more")
     return [int(gdb.parse_and_eval(word)) & (1 << 64) - 1 for word in words]
@@ -155,7 +161,7 @@ def _tcs_at(address: int) -> tuple[Enclave, dict[str, int]]:
 
 def _exit_reason(exitinfo: int) -> str:
     if not exitinfo >> 31:
-        return "an interrupt or a signal; nothing to repair"
+        return "an interrupt; or #PF or #GP, if MISCSELECT.EXINFO is 0"
     vector = exitinfo & 0xFF
     return f"vector {vector} {_VECTORS.get(vector, '')}, type {exitinfo >> 8 & 7}"
 
@@ -181,7 +187,8 @@ class _Command(gdb.Command):  # type: ignore[misc]
 class _Sgx(_Command):
     """The enclaves of the program: their numbers and ranges.
 
-    Others: sgx-tcs ADDRESS, sgx-ssa ADDRESS [FRAME [PAGES]], sgx-symbols FILE [ADDRESS], sgx-page ADDRESS.
+    Others: sgx-symbols FILE [ADDRESS], sgx-tcs ADDRESS, sgx-ssa TCS [FRAME [PAGES]], sgx-page ADDRESS [WORDS];
+    and the function $sgx_base(): the first address of the enclave that you are inside, or of the only one.
     """
 
     name = "sgx"
@@ -282,9 +289,25 @@ class _Symbols(_Command):
         yield f"symbols of {words[0]} at {enclave.base:#x}"
 
 
+class _Base(gdb.Function):  # type: ignore[misc]
+    """The first address of the enclave that you are inside, or of the only one: $sgx_base()."""
+
+    def __init__(self) -> None:
+        super().__init__("sgx_base")
+
+    def invoke(self) -> int:
+        """Called by gdb."""
+        known = list(enclaves())
+        inside = [enclave for enclave in known if enclave.base <= _pc() < enclave.base + enclave.size]
+        chosen = inside or known
+        if len(chosen) != 1:
+            raise gdb.GdbError(f"there are {len(known)} enclaves, and you are inside none: see sgx")
+        return chosen[0].base
+
+
 def _image() -> Path | None:
     """The image's file: with debug data in a checkout, else that of the package."""
-    package = Path(__file__).resolve().parent.parent
+    package = _HERE.parent.parent
     debug = package.parent.parent / "build" / "native" / "swsgx-target.debug"
     files = [path for path in (debug, package / "native" / "images" / "swsgx-target.so") if path.exists()]
     return files[0] if files else None
@@ -303,8 +326,8 @@ def _name_image(_event: object = None) -> None:
 
 
 def _start() -> None:
-    for command in (_Sgx, _Tcs, _Ssa, _Page, _Symbols):
-        command()
+    for made in (_Sgx, _Tcs, _Ssa, _Page, _Symbols, _Base):
+        made()
     for signal in SIGNALS:
         gdb.execute(f"handle {signal} nostop noprint pass", to_string=True)
     gdb.events.stop.connect(_name_image)
