@@ -40,6 +40,7 @@ struct kernel_ucontext {
 
 #define SIG_DEFAULT 0ul
 #define SIG_IGNORE 1ul
+#define SIGNAL_KILL 9
 #define SIGNAL_TRAP 5
 #define SIGNAL_ILL 4
 #define SIGNAL_BUS 7

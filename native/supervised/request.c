@@ -76,9 +76,8 @@ static uint32_t ask_blocked(request_t *request)
 		case ANSWER_PASS:
 		case ANSWER_DONE:
 			return (uint32_t)answer;
-		default: /* there is no supervisor any more */
-			request->result = (uint64_t)answer;
-			return ANSWER_DONE;
+		default: /* there is no supervisor any more, and so no machine: a clear end */
+			sys_call4(__NR_kill, sys_getpid(), SIGNAL_KILL, 0, 0);
 		}
 	}
 }

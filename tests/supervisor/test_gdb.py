@@ -201,7 +201,7 @@ def test_strace_inside_shows_the_trapped_calls_and_the_program_does_the_same(
 
 
 def test_the_command_prints_where_the_file_for_gdb_is() -> None:
-    command = [sys.executable, "-m", "swsgx.cli.gdb"]
+    command = [sys.executable, "-c", "from swsgx.cli.entry import main; main()", "gdb-file"]
     done = subprocess.run(command, env=environment(), capture_output=True, text=True, check=True)
     assert Path(done.stdout.strip()).read_text(encoding="utf-8").startswith('"""For gdb')
 

@@ -1,4 +1,4 @@
-"""Where the file for gdb is: ``python3 -m swsgx.cli.gdb``, for ``gdb -x "$(python3 -m swsgx.cli.gdb)"``."""
+"""``swsgx gdb-file``: where the file for gdb is."""
 
 from __future__ import annotations
 
@@ -17,10 +17,6 @@ def command() -> None:
     """Print the path of a file for gdb, which makes it work well with programs under `swsgx run`.
 
     \b
-    gdb -x "$(python3 -m swsgx.cli.gdb)" -p PID
+    gdb -x "$(swsgx gdb-file)" -p PID
     """  # noqa: D301 - click wants the backspace itself
     click.echo(str(GDB_FILE))
-
-
-if __name__ == "__main__":
-    command()

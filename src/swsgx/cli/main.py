@@ -27,6 +27,7 @@ COMMANDS = {
     "convert": "swsgx.cli.convert",
     "doctor": "swsgx.cli.doctor",
     "enter": "swsgx.cli.enter",
+    "gdb-file": "swsgx.cli.gdb",
     "inspect": "swsgx.cli.inspect",
     "keygen": "swsgx.cli.keygen",
     "measure": "swsgx.cli.measure",

@@ -1,4 +1,4 @@
-"""For gdb: programs under ``swsgx run``, and their enclaves. ``python3 -m swsgx.cli.gdb`` prints this file's path.
+"""For gdb: programs under ``swsgx run``, and their enclaves. ``swsgx gdb-file`` prints this file's path.
 
     (gdb) source PATH
 

@@ -344,8 +344,11 @@ class TargetEngine:
 
     @staticmethod
     def _fresh(encl: Encl, run: MappedRun) -> Call:
-        fd, offset, kind = Fd(encl.store.contents.fd) if run.prot else None, 0, _RESERVED
-        if fd is not None:
+        fd, offset, kind = None, 0, _RESERVED
+        inside = encl.base <= run.address and run.address + run.length <= encl.base + encl.size
+        # Of a debug enclave, a debugger also reads what nobody may access: TCS pages.
+        if run.prot or (encl.debug and inside):
+            fd = Fd(encl.store.contents.fd)
             kind = MAP_PRIVATE if Runs.private(run.prot) else MAP_SHARED
             offset = run.address - encl.base
         args = (run.address, run.length, run.prot, kind | MAP_FIXED, fd or _NO_FILE, offset)
