@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import ctypes
+import functools
 import hashlib
 import mmap
 import os
@@ -30,7 +31,8 @@ from swsgx.identity.rsakey import generate_key
 from swsgx.identity.signer import sign
 from swsgx.identity.sigstruct import SigstructOptions, unsigned
 from swsgx.image.enclave import load_plan
-from swsgx.image.plan import PageRun
+from swsgx.image.plan import LoadPlan, PageRun
+from swsgx.image.writer import write_sgxs
 from swsgx.inprocess import Enclave, Sgx
 from swsgx.inprocess.memory import aligned_buffer
 from swsgx.isa.address import PAGE_SIZE, Offset
@@ -39,7 +41,8 @@ from swsgx.isa.structs import Secinfo, Secs
 from swsgx.linux.uapi import PAGE_MEASURE, SGX_IOC_ENCLAVE_ADD_PAGES, EnclaveAddPages
 from swsgx.native.images import address_of
 
-EXAMPLES = Path(__file__).resolve().parent.parent / "build" / "examples"
+TOP = Path(__file__).resolve().parent.parent
+EXAMPLES = TOP / "build" / "examples"
 #: Bytes that SHA-256 sees of a measured page: an EADD record, and 16 EEXTEND records with 256 bytes each.
 HASHED_PER_PAGE = 64 + 16 * (64 + 256)
 RW_REG = 0x203
@@ -115,9 +118,8 @@ def raw_round_trip() -> float:
         return side_by_side(lambda: call.repeat(count, raw=True), lambda: sgx.null_calls(20 * count), 9) * 20
 
 
-def hidden_round_trip(size: int, mappings: int = VMAS) -> float:
-    """The same, with the range hidden while outside: so many mappings, ``size`` bytes of them touched."""
-    count = 200
+def hidden_plan(size: int, mappings: int) -> tuple[LoadPlan, list[PageRun]]:
+    """The shortest enclave with so many mappings, ``size`` bytes of them to be touched; and where those are."""
     plan = load_plan(EXAMPLES / "bare.elf")
     kept = [
         run for run in plan.entries if run.name in ("segment 0", "segment 1", "stack 0", "tcs 0", "ssa 0")
@@ -135,6 +137,13 @@ def hidden_round_trip(size: int, mappings: int = VMAS) -> float:
     mapped = sum(1 for run in plan.entries if run.permissions != "---")
     if mapped != mappings:
         sys.exit(f"bench: {mapped} mappings where {mappings} were wanted")
+    return plan, heap
+
+
+def hidden_round_trip(size: int, mappings: int = VMAS) -> float:
+    """The same, with the range hidden while outside: so many mappings, ``size`` bytes of them touched."""
+    count = 200
+    plan, heap = hidden_plan(size, mappings)
     sigstruct = sign(unsigned(plan.measure().digest(), SigstructOptions()), generate_key())
     with Sgx(isolation="hidden", epc_size=2 * size + 8 * MIB) as sgx, sgx.load(plan, sigstruct) as enclave:
         for run in heap:
@@ -237,6 +246,77 @@ class Construction:
 RUN = [sys.executable, "-c", "from swsgx.cli.entry import main; main()", "run", "--"]
 
 
+@functools.cache
+def bench_target() -> str:
+    """The program that times round trips itself, compiled; it does not know swsgx."""
+    folder = TOP / "build" / "bench"
+    folder.mkdir(parents=True, exist_ok=True)
+    host = TOP / "examples" / "host"
+    sources = [TOP / "tools" / "bench_target.c", *(host / f"{name}.c" for name in ("sgxs", "load", "call"))]
+    program = folder / "bench_target"
+    words: list[str | Path] = [
+        "cc",
+        "-std=gnu11",
+        "-O2",
+        "-Wall",
+        "-Wextra",
+        "-o",
+        program,
+        *sources,
+        host / "enter.S",
+    ]
+    subprocess.run(words, check=True)
+    return str(program)
+
+
+def nanoseconds(words: list[str]) -> list[float]:
+    """What the program prints."""
+    done = subprocess.run(words, stdout=subprocess.PIPE, text=True, check=True)
+    return [float(word) for word in done.stdout.split()]
+
+
+def target_round_trip(
+    way: str, count: int, nulls: int, slices: int, isolation: str = "off", size: int = 0
+) -> float:
+    """EENTER and EEXIT of an unmodified program under ``swsgx run``, in its own null system calls.
+
+    Args:
+        way: ``vdso``, or ``raw`` for an ENCLU of the program's own.
+        count, nulls, slices: so many round trips, then so many null calls, so many times; the medians count.
+        isolation: the option's value.
+        size: bytes of an enclave that touches so many, in :data:`VMAS` mappings; 0: the shortest.
+    """
+    plan, heap = hidden_plan(size, VMAS) if size else (load_plan(EXAMPLES / "bare.elf"), [])
+    with tempfile.TemporaryDirectory() as folder:
+        sgxs, sigstruct = Path(folder, "enclave.sgxs"), Path(folder, "enclave.sig")
+        with sgxs.open("wb") as file:
+            write_sgxs(plan, file)
+        signed = sign(unsigned(plan.measure().digest(), SigstructOptions()), generate_key())
+        sigstruct.write_bytes(bytes(signed))
+        run = [*RUN[:-1], "--isolation", isolation, "--"]
+        touched = [str(number) for piece in heap for number in (int(piece.offset), piece.count)]
+        ours, theirs = nanoseconds(
+            [
+                *run,
+                bench_target(),
+                str(sgxs),
+                str(sigstruct),
+                way,
+                str(count),
+                str(nulls),
+                str(slices),
+                *touched,
+            ]
+        )
+    return ours / theirs
+
+
+def target_null_call() -> float:
+    """A null system call of a supervised program that does not use SGX, over one alone."""
+    words = [bench_target(), "null", "100000", "25"]
+    return nanoseconds([*RUN, *words])[0] / nanoseconds(words)[0]
+
+
 def command(words: list[str], folder: str | None = None) -> Callable[[], object]:
     """Runs a command to its end; the measurement is void if it fails."""
     return lambda: subprocess.run(words, cwd=folder, stdout=subprocess.DEVNULL, check=True)
@@ -269,6 +349,37 @@ UNIT = "".join(f"#include <{name}>\n" for name in HEADERS) + "".join(
 MAKEFILE = "all: a.o b.o c.o d.o\n%.o: %.c\n\tcc -O2 -c -o $@ $<\n"
 
 
+#: Starts of programs: most of the time goes into exec, path calls and process creation.
+EXECS = "".join(
+    f"t{i}.ok: unit.c\n\tsed 's/NUMBER/{i}/' unit.c > t{i}.c\n\tcc -c -o t{i}.o t{i}.c\n\tgrep -q f{i} t{i}.c\n"
+    f"\tmv t{i}.o t{i}.done\n\ttouch t{i}.ok\n"
+    for i in range(30)
+)
+EXEC_MAKEFILE = "all:" + "".join(f" t{i}.ok" for i in range(30)) + "\n" + EXECS
+EXEC_UNIT = '#include <stdio.h>\nint fNUMBER(void);\nint fNUMBER(void)\n{\n\treturn printf("NUMBER");\n}\n'
+
+
+def git_gc() -> float:
+    """``git gc`` that computes all deltas anew, of a few thousand versions of files, supervised over alone."""
+    lines = [f"line {i} of a file that grows and changes now and then {i * i}\n" for i in range(400)]
+    stream = ["feature done\n"]
+    for version in range(1200):
+        lines[version * 7 % len(lines)] = f"version {version} has changed this {version * version}\n"
+        text = "".join(lines[: 100 + version % 300])
+        stream.append(
+            f"commit refs/heads/main\ncommitter A <a@example.org> {version} +0000\ndata 1\nx\n"
+            f"M 100644 inline f{version % 4}\ndata {len(text)}\n{text}\n"
+        )
+    with tempfile.TemporaryDirectory() as folder:
+        git = ["git", "-C", folder, "-c", "gc.autoDetach=false"]
+        subprocess.run([*git, "init", "--quiet", "--bare"], check=True)
+        subprocess.run(
+            [*git, "fast-import", "--quiet"], input="".join([*stream, "done\n"]), text=True, check=True
+        )
+        words = [*git, "gc", "--aggressive", "--quiet", "--prune=now"]
+        return side_by_side(command([*RUN, *words]), command(words), 3)
+
+
 def budgets() -> list[Budget]:
     """All lines, in the order of the design's table."""
     small, large = Construction(64 * MIB), Construction(1024 * MIB)
@@ -279,6 +390,14 @@ def budgets() -> list[Budget]:
         Budget("round-trip-hidden-128MiB", lambda: hidden_round_trip(128 * MIB), at_most=800),
         Budget("hidden-per-mapping", hidden_per_mapping),
         Budget("hidden-growth-2-to-128MiB", hidden_growth),
+        Budget("target-round-trip-vdso", lambda: target_round_trip("vdso", 20_000, 20_000, 25), at_most=0.60),
+        Budget("target-round-trip-raw-enclu", lambda: target_round_trip("raw", 1000, 20_000, 9), at_most=40),
+        Budget(
+            "target-round-trip-hidden-2MiB",
+            lambda: target_round_trip("vdso", 200, 4000, 9, "hidden", 2 * MIB),
+            at_most=400,
+        ),
+        Budget("target-null-call", target_null_call),
         Budget("add-pages-measured-64MiB", small.measured, at_least=0.80),
         Budget("add-pages-measured-1GiB", large.measured, at_least=0.80),
         Budget("add-pages-unmeasured-64MiB", small.unmeasured, at_least=0.50),
@@ -296,6 +415,12 @@ def budgets() -> list[Budget]:
                 ["make", "-sB"], {"Makefile": MAKEFILE, **{f"{name}.c": UNIT for name in "abcd"}}
             ),
             at_most=1.05,
+        ),
+        Budget("run-git-gc", git_gc, at_most=1.05),
+        Budget(
+            "run-exec-heavy",
+            lambda: supervised(["make", "-sB"], {"Makefile": EXEC_MAKEFILE, "unit.c": EXEC_UNIT}),
+            at_most=1.15,
         ),
     ]
 
