@@ -212,13 +212,13 @@ static uint64_t place_exit_site(slot_t *slot, uint64_t enclu)
 }
 
 /* Two threads that patch at once would take each other's write permission away. Signals are blocked. */
-static void lock_patching(void)
+void lock_patching(void)
 {
 	while (__atomic_exchange_n(&monitor_state.patching, 1, __ATOMIC_ACQUIRE))
 		sys_sched_yield();
 }
 
-static void unlock_patching(void)
+void unlock_patching(void)
 {
 	__atomic_store_n(&monitor_state.patching, 0, __ATOMIC_RELEASE);
 }
@@ -247,8 +247,12 @@ void patch_exit_site(slot_t *slot, uint64_t enclu)
 		mov = enclu - 5;
 	else if (enclu - page >= 7 && (*(const uint64_t *)(enclu - 7) & 0xfffffffffffffful) == 0x4c0c748ul)
 		mov = enclu - 7;
+	if (mov && (!slot->exit_stub || slot->flags & SLOT_HIDE || (mov & 7) > 3))
+		mov = 0;
+	if (!mov && *(const volatile uint8_t *)enclu == 0xf4)
+		return; /* it is one already */
 	lock_patching();
-	if (mov && slot->exit_stub && !(slot->flags & SLOT_HIDE) && (mov & 7) <= 3)
+	if (mov)
 		place = place_exit_site(slot, enclu);
 	distance = (int64_t)(place - (mov + 5));
 	if (!place || distance != (int32_t)distance)

@@ -97,6 +97,8 @@ bool leave_by_stub(lp_t *lp, registers_t *regs);
 void asynchronous_exit(lp_t *lp, registers_t *regs, uint8_t *fpstate, const struct refusal *why);
 void patch_exit_site(slot_t *slot, uint64_t enclu);
 void patch_enclu_site(uint64_t enclu);
+void lock_patching(void);
+void unlock_patching(void);
 
 /* xstate.c: the standard XSAVE format under a mask. */
 void xstate_copy(uint8_t *to, const uint8_t *from, uint64_t mask, uint64_t available);

@@ -69,8 +69,10 @@ long fork_call(registers_t *r, lp_t *lp)
 	if (token < 0)
 		return token == ERROR_NO_CALL ? ERROR_NO_MEMORY : token;
 	lock_slots(true);
+	lock_patching();
 	/* A stack for the child waits until this handler has returned there. */
 	pid = sys_call6((long)r->rax, (long)r->rdi, 0, (long)r->rdx, (long)r->r10, (long)r->r8, 0);
+	unlock_patching();
 	lock_slots(false);
 	if (pid == 0) {
 		if (r->rax == __NR_clone && r->rsi)
