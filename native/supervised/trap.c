@@ -23,8 +23,11 @@
 #include <linux/fcntl.h>
 #include <linux/mman.h>
 #include <linux/ptrace.h>
-#include <linux/stat.h>
 
+/* As in <linux/stat.h>, which does not say so beside a libc. */
+#define MODE_TYPE 0170000
+#define MODE_FOLDER 0040000
+#define MODE_LINK 0120000
 #define PATH_BYTES 4096ul
 #define PATH_CHUNK 256ul
 #define CLONE_VM 0x100ul
@@ -110,7 +113,7 @@ static bool concerns_folder(uint64_t fd)
 {
 	struct stat is;
 
-	if (sys_call4(__NR_fstat, (long)fd, (long)&is, 0, 0) || (is.st_mode & S_IFMT) != S_IFDIR)
+	if (sys_call4(__NR_fstat, (long)fd, (long)&is, 0, 0) || (is.st_mode & MODE_TYPE) != MODE_FOLDER)
 		return false;
 	return is.st_nlink < 2 || is_same(&is, "/dev", true) || is_same(&is, "/sys", false);
 }
@@ -133,7 +136,7 @@ static bool is_dangling_link(const registers_t *r)
 	case __NR_open:
 	case __NR_stat:
 	case __NR_access:
-		return !sys_call4(__NR_lstat, (long)r->rdi, (long)&is, 0, 0) && S_ISLNK(is.st_mode) &&
+		return !sys_call4(__NR_lstat, (long)r->rdi, (long)&is, 0, 0) && (is.st_mode & MODE_TYPE) == MODE_LINK &&
 		       sys_call4(__NR_stat, (long)r->rdi, (long)&is, 0, 0) == ERROR_NO_ENTRY;
 	case __NR_openat:
 	case __NR_openat2:
@@ -142,7 +145,7 @@ static bool is_dangling_link(const registers_t *r)
 	case __NR_faccessat:
 	case __NR_faccessat2:
 		return !sys_call4(__NR_newfstatat, (long)r->rdi, (long)r->rsi, (long)&is, AT_SYMLINK_NOFOLLOW) &&
-		       S_ISLNK(is.st_mode) &&
+		       (is.st_mode & MODE_TYPE) == MODE_LINK &&
 		       sys_call4(__NR_newfstatat, (long)r->rdi, (long)r->rsi, (long)&is, 0) == ERROR_NO_ENTRY;
 	default:
 		return false;
