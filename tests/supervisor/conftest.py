@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tests.make import supervised
+from tests.make.sgx_program import Programs
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -13,3 +14,13 @@ def can_supervise() -> None:
     done = supervised.run(["true"])
     if done.returncode:
         pytest.skip(f"swsgx run does not work here: {done.stderr}")
+
+
+@pytest.fixture(scope="session")
+def programs(tmp_path_factory: pytest.TempPathFactory) -> Programs:
+    """The small SGX programs, built once for all workers and all runs: their names say from what."""
+    folder = tmp_path_factory.getbasetemp()
+    for parent in folder.parents:
+        if parent.name.startswith("pytest-of-"):
+            folder = parent
+    return Programs(folder / "sgx-programs")
