@@ -25,7 +25,7 @@ from swsgx.isa.flags import Attributes
 from tests.make.native_enclave import Block, Built, R, Source, Thread
 from tests.make.world import signing_key
 
-__all__ = ["FOLDER", "COMPILERS", "Programs", "compilers", "enclave_source", "sigstructs"]
+__all__ = ["COMPILERS", "FOLDER", "Programs", "compilers", "enclave_source", "sigstructs"]
 
 FOLDER = Path(__file__).resolve().parents[1] / "programs" / "sgx"
 _THREADS = 4

@@ -1,4 +1,4 @@
-"""Small programs that use SGX, one subject each: ``tests/programs/sgx``. Each prints EXIT-SUCCESS when all was right."""
+"""Small programs that use SGX, one subject each: ``tests/programs/sgx``. Each prints EXIT-SUCCESS if all was right."""
 
 from __future__ import annotations
 
@@ -138,7 +138,7 @@ def test_program_of_another_compiler_finds_the_same(
     output([programs.build(f"{name}.c", compiler="clang")])
 
 
-@pytest.mark.parametrize("name", ["rust.rs"])
+@pytest.mark.parametrize("name", ["rust.rs", "go.go"])
 def test_program_in_another_language_uses_an_enclave(
     name: str, programs: Programs, options: list[str]
 ) -> None:
