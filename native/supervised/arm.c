@@ -73,10 +73,16 @@ static void take_signals(void)
 bool arm(void)
 {
 	request_t request = { .op = ASK_ARM, .arg0 = (uint64_t)&target_state };
+	uint32_t mine = (uint32_t)sys_getpid(), held = 0;
 	bool good = true;
 
-	while (__atomic_exchange_n(&arming, 1, __ATOMIC_ACQUIRE))
-		sys_sched_yield();
+	/* A number that is not ours is of the parent, of which this process was forked meanwhile. */
+	while (!__atomic_compare_exchange_n(&arming, &held, mine, false, __ATOMIC_ACQUIRE, __ATOMIC_RELAXED)) {
+		if (held == mine) {
+			sys_sched_yield();
+			held = 0;
+		}
+	}
 	if (!target_state.armed) {
 		good = make_tables();
 		if (good) {

@@ -78,7 +78,8 @@ long fork_call(registers_t *r, lp_t *lp)
 		if (r->rax == __NR_clone && r->rsi)
 			r->rsp = r->rsi;
 		become_child(lp);
-		ask_about(ASK_CHILD, (uint64_t)token, 0);
+		if (ask_about(ASK_CHILD, (uint64_t)token, 0))
+			sys_call4(__NR_kill, sys_getpid(), SIGNAL_KILL, 0, 0); /* nobody knows it */
 		return 0;
 	}
 	ask_about(ASK_FORKED, (uint64_t)token, (uint64_t)pid);

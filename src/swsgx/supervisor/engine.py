@@ -126,16 +126,20 @@ class TargetEngine:
         """Whether there are steps to take."""
         return bool(self._steps)
 
-    def fork(self) -> TargetEngine:
+    def fork(self, waiting: list[Step]) -> TargetEngine:
         """The engine of a child that is about to be: the same things at the same addresses, copied by the kernel.
 
         Enclaves that the child has, too, are told by :meth:`attach`; :meth:`keep_attached` ends the others. Its memory
         becomes another one when its number is known.
+
+        Args:
+            waiting: steps that were decided for the parent and are not done; the child does them, too.
         """
         epcm = (self._epcm_fd, self._epcm_size)
         child = TargetEngine(
             self.memory, self._state, epcm, patch=self._patch, hide=self._hide, elsewhere=self._elsewhere
         )
+        child._steps = [*waiting, *self._steps]
         child._next, child._epcm, child._free = self._next, self._epcm, list(self._free)
         child._attached = {
             encl: _Attached(

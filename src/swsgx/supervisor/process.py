@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import struct
+from collections import deque
 from collections.abc import Iterable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from swsgx.linux.mm import AddressSpace
 from swsgx.linux.task import BadAddress, Task
@@ -54,6 +55,8 @@ class TargetProcess:
 
     Attributes:
         memory: its memory.
+        turns: answers that wait for those before them; the service's own.
+        busy: one is being given.
     """
 
     def __init__(
@@ -65,6 +68,8 @@ class TargetProcess:
         self.engine = engine
         self.state_address = state_address
         self.memory: TargetMemory = engine.memory
+        self.turns: deque[Any] = deque()
+        self.busy = False
         self._areas: list[tuple[int, int]] = []
 
     def task(self, tid: int, blocked: int, files: NodeFiles) -> Task:

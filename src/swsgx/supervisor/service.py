@@ -13,9 +13,11 @@ import contextlib
 import errno
 import itertools
 import json
+import math
 import os
 import struct
 import threading
+import time
 from collections.abc import Callable, Generator
 from dataclasses import dataclass
 from enum import IntEnum
@@ -61,6 +63,8 @@ class Fault(IntEnum):
 _NR_SECCOMP = 317
 _SET_MODE_FILTER = 1
 _FILTER_TSYNC = 1
+#: Seconds within which a fork's child asks, if it lives.
+_CHILD_ASKS = 10.0
 _BITS_64 = (1 << 64) - 1
 
 
@@ -70,6 +74,28 @@ class _Conversation:
 
     carrier: Carrier
     finish: Callable[[], None] | None = None
+    process: TargetProcess | None = None
+
+
+@dataclass
+class _Turn:
+    """An answer that waits for those before it."""
+
+    notification: Notification
+    memory: TargetMemory
+    request: Request
+    carrier: Carrier
+    finish: Callable[[], None] | None = None
+
+
+@dataclass
+class _Fork:
+    """A child that is about to ask. After ``until`` (monotonic seconds) it will not: it ended with its parent."""
+
+    parent: TargetProcess
+    mm: AddressSpace
+    engine: TargetEngine
+    until: float = math.inf
 
 
 class Service:
@@ -116,7 +142,7 @@ class Service:
         self._keys = itertools.count(1)
         self._tokens = itertools.count(1)
         self._conversations: dict[int, _Conversation] = {}
-        self._forks: dict[int, tuple[TargetProcess, AddressSpace, TargetEngine]] = {}
+        self._forks: dict[int, _Fork] = {}
         self._pidfds: dict[int, TargetProcess] = {}
         self._lock = threading.RLock()
 
@@ -189,10 +215,13 @@ class Service:
             self._processes.pop(process.key, None)
             process.mm.exit()
             process.engine.take()
-            for token, (parent, child, _) in list(self._forks.items()):
-                if parent is process:
+            now = time.monotonic()
+            for token, fork in list(self._forks.items()):
+                if fork.parent is process:
+                    fork.until = now + _CHILD_ASKS
+                elif fork.until < now:
                     del self._forks[token]
-                    child.exit()
+                    fork.mm.exit()
             self.files.reap()
 
     # Questions.
@@ -247,6 +276,11 @@ class Service:
         handler = CALLS.get(request.number)
         if handler is None:
             self._reply(notification, memory, request, Answer.PASS)
+            return
+        if process is None and request.key:
+            self._reply(
+                notification, memory, request, Answer.DONE, -errno.EIO
+            )  # it has ended, as far as we know
             return
         asked = Asked(self, notification, memory, process, request)
         if handler.slow and process is not None:
@@ -331,10 +365,27 @@ class Service:
         if process is None:
             self._reply(notification, memory, request, answer, result)
             return
+        carrier = Carrier(memory, [], result, int(answer))
+        self._queue(process, _Turn(notification, memory, request, carrier))
+
+    def _queue(self, process: TargetProcess, turn: _Turn) -> None:
+        """Steps of one process are done in the order in which they were decided, whichever threads decided them."""
         with process.mm.lock:
             process.tell_areas()
-            steps = process.engine.take()
-        self._start(notification, memory, request, Carrier(memory, steps, result, int(answer)))
+            turn.carrier.steps = process.engine.take()
+            process.turns.append(turn)
+            if process.busy:
+                return
+            process.busy = True
+        self._next(process)
+
+    def _next(self, process: TargetProcess) -> None:
+        with process.mm.lock:
+            if not process.turns:
+                process.busy = False
+                return
+            turn = process.turns.popleft()
+        self._start(turn.notification, turn.memory, turn.request, turn.carrier, turn.finish, process)
 
     def _start(
         self,
@@ -343,10 +394,11 @@ class Service:
         request: Request,
         carrier: Carrier,
         finish: Callable[[], None] | None = None,
+        process: TargetProcess | None = None,
     ) -> None:
         token = next(self._tokens)
         with self._lock:
-            self._conversations[token] = _Conversation(carrier, finish)
+            self._conversations[token] = _Conversation(carrier, finish, process)
         request.token = token
         self._go_on(notification, memory, request, token)
 
@@ -380,6 +432,8 @@ class Service:
             result = -carrier.failure.errno
         request.token = carrier.token
         self._reply(notification, memory, request, Answer(carrier.answer), result)
+        if conversation.process is not None:
+            self._next(conversation.process)
 
     @staticmethod
     def _fault(process: TargetProcess, request: Request) -> int:
@@ -472,23 +526,23 @@ class Service:
         if process is None:
             self._reply(notification, memory, request, Answer.DONE, -errno.EAGAIN)
             return
-        # What is still to be done to the parent's mappings must be done before they are copied.
-        with process.mm.lock:
-            steps = process.engine.take()
-        carrier = Carrier(memory, steps)
+        # What is still to be done to the parent's mappings is done before they are copied; what is decided by other
+        # threads meanwhile, the child does, too.
+        carrier = Carrier(memory, [])
 
         def copy() -> None:
             carrier.token = next(self._tokens)
-            with self._lock, process.mm.lock:
-                engine = process.engine.fork()
+            with process.mm.lock, self._lock:
+                waiting = [step for turn in process.turns for step in turn.carrier.steps]
+                engine = process.engine.fork(waiting)
                 child = process.mm.fork(engine)
                 for vma in process.mm.vmas:
                     if vma.dontfork:
                         engine.unmap(vma.encl, Linaddr(vma.start), vma.end - vma.start)
                 engine.keep_attached(mapping.encl for mapping in child.mappings.values())
-                self._forks[carrier.token] = (process, child, engine)
+                self._forks[carrier.token] = _Fork(process, child, engine)
 
-        self._start(notification, memory, request, carrier, copy)
+        self._queue(process, _Turn(notification, memory, request, carrier, copy))
 
     def _forked(self, notification: Notification, memory: TargetMemory, request: Request) -> None:
         """Behind a fork, in the parent: a child that has not asked yet is dead, or there is none."""
@@ -497,7 +551,7 @@ class Service:
             with self._lock:
                 dropped = self._forks.pop(request.token, None)
             if dropped is not None:
-                dropped[1].exit()
+                dropped.mm.exit()
         self._reply(notification, memory, request, Answer.DONE)
 
     def _child(self, notification: Notification, memory: TargetMemory, request: Request) -> None:
@@ -506,10 +560,10 @@ class Service:
         if found is None:
             self._reply(notification, memory, request, Answer.DONE, -errno.ESRCH)
             return
-        parent, mm, engine = found
+        mm, engine = found.mm, found.engine
         pid = int(status_of(notification.tid).get("Tgid", "0"))
         engine.memory = TargetMemory(pid)
-        process = TargetProcess(next(self._keys), pid, mm, engine, parent.state_address)
+        process = TargetProcess(next(self._keys), pid, mm, engine, found.parent.state_address)
         self._processes[process.key] = process
         memory.write(process.state_address + TargetState.key.offset, struct.pack("<Q", process.key))
         request.key = process.key

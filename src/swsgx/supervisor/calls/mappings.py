@@ -87,9 +87,10 @@ def munmap(asked: Asked) -> Result:
     process = asked.process
     if process is None or not _touches(process, address, length):
         return Answer.PASS
+    whole = _inside(process, address, length)
     outcome = process.mm.munmap(address, length)
-    # The kernel takes what is left in the range; that what the driver took is gone already does not matter to it.
-    return Answer.PASS if outcome.ok else outcome
+    # The kernel takes what is left in the range. Not where nothing is: another thread may have mapped there since.
+    return outcome if whole or not outcome.ok else Answer.PASS
 
 
 def mprotect(asked: Asked) -> Result:
