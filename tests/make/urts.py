@@ -48,7 +48,7 @@ def written_enclave(path: Path, *, debug: bool = False) -> Path:
 def built_host(folder: Path) -> Path:
     """The program, compiled; every warning is an error."""
     program = folder / "urts"
-    sources = [str(_PROGRAMS / name) for name in ("main.c", "runtime.c", "load.c", "enter.S")]
+    sources = [str(_PROGRAMS / name) for name in ("main.c", "expected.c", "runtime.c", "load.c", "enter.S")]
     flags = ["-std=gnu11", "-O2", "-g", "-Wall", "-Wextra", "-Werror", "-pthread"]
     subprocess.run(["cc", *flags, "-o", str(program), *sources], check=True, timeout=60)
     return program

@@ -70,6 +70,11 @@ struct bound {
 	void (*exception)(struct bound *self, const struct exception *exception);
 };
 
+/* expected.c */
+uint64_t mixed(uint64_t x); /* what OCALL_MIX does */
+uint64_t next(uint64_t *state); /* a random number */
+uint64_t expected(uint64_t *count, uint64_t op, uint64_t a, uint64_t b);
+
 /* load.c */
 void enclave_load(struct enclave *enclave, const char *path);
 void enclave_unload(struct enclave *enclave);
