@@ -29,7 +29,7 @@ from swsgx.native.images import ImageMissing
 
 EXAMPLES = Path(__file__).resolve().parent.parent / "build" / "examples"
 SWSGX = [sys.executable, "-c", "from swsgx.cli.entry import main; main()"]
-CALLS = 5000
+CALLS = 2000
 OP_DIVIDE, OP_WRITE = 0, 1
 HANDLED = 0
 out = Console(highlight=False, soft_wrap=True)

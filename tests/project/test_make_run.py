@@ -36,8 +36,8 @@ PROGRAM = (
     r"outside {5}I read f{16} where the enclave begins",
 )
 REST = (
-    r"calls {7}5000 calls, \d+ ns each",
-    r"calls {7}200000 calls, \d+ ns each",
+    r"calls {7}2000 calls, \d+ ns each",
+    r"calls {7}80000 calls, \d+ ns each",
     r"swsgx run: SGX_IOC_ENCLAVE_INIT gave EPERM",
     r" +rule: +SIGSTRUCT.SIGNATURE is over these bytes, by the key of MODULUS",
     r"init {8}Operation not permitted \(errno 1\)",
