@@ -9,9 +9,10 @@ from pathlib import Path
 
 import pytest
 
+from swsgx.inprocess import Sgx
 from tests.make import supervised
 from tests.make.native_enclave import NEEDS_GCC
-from tests.make.sgx_program import FOLDER, Programs, compilers
+from tests.make.sgx_program import FOLDER, Programs, compilers, enclave_source
 
 pytestmark = NEEDS_GCC
 
@@ -38,6 +39,10 @@ COMPARED: Mapping[str, tuple[list[str], list[str]]] = {
 KINDS = ("node_", "ioctl_", "memory_", "enter_", "signal_", "thread_", "process_", "v23_load", "v23_errors")
 #: Those that only make sense in a program with a dynamic loader.
 DYNAMIC = {"enter_dlvsym"}
+#: What differs from hardware, and why.
+KNOWN = {
+    "memory_debug_write": "ptrace writes to a page by its mapping, which is read-only, or a private copy if it is code",
+}
 #: Those that look at what isolation does.
 ISOLATED = {"memory_abort_page", "memory_system_calls", "memory_wide"}
 
@@ -69,24 +74,17 @@ def cases() -> Iterator[object]:
     for source in sources():
         for way in WAYS:
             if way.fits(source.stem) and (way.name != "open" or source.stem.startswith(_OPEN)):
-                yield pytest.param(source, way, id=f"{source.stem}-{way.name}")
-
-
-@pytest.fixture
-def way() -> list[str]:
-    """Not the conftest's: each program chooses its options itself."""
-    return []
+                known = KNOWN.get(source.stem)
+                marks = [pytest.mark.xfail(reason=known)] if known else []
+                yield pytest.param(source, way, id=f"{source.stem}-{way.name}", marks=marks)
 
 
 @pytest.fixture(scope="session")
 def programs(tmp_path_factory: pytest.TempPathFactory) -> Programs:
-    """What was built, by this run or an earlier one: names say from what."""
-    folder = tmp_path_factory.getbasetemp()
-    while not folder.parent.name.startswith("pytest-of-") and folder.parent != folder:
-        folder = folder.parent
-    if folder.parent == folder:
-        folder = tmp_path_factory.getbasetemp()
-    return Programs(folder.parent / "sgx-programs")
+    """What was built, by this run or an earlier one: names say from what. All workers of a run share it."""
+    run = tmp_path_factory.getbasetemp()
+    run = run.parent if run.name.startswith("popen-") else run
+    return Programs((run.parent if run.parent.name.startswith("pytest-of-") else run) / "sgx-programs")
 
 
 @pytest.fixture
@@ -122,11 +120,30 @@ def test_program_finds_what_it_expects(
         assert found.splitlines() == expected.splitlines()
 
 
-@pytest.mark.parametrize("source", sources(), ids=lambda source: source.stem)
-def test_program_is_small(source: Path) -> None:
-    text = source.read_text(encoding="utf-8")
-    assert len(text.splitlines()) <= 130
-    assert "EXIT-SUCCESS" in text or "success()" in text
+def test_programs_are_small_and_end_with_a_word() -> None:
+    for source in sources():
+        text = source.read_text(encoding="utf-8")
+        assert len(text.splitlines()) <= 130, source.name
+        assert "return success();" in text, source.name
+
+
+def test_enclave_of_the_programs_works_in_our_own_process() -> None:
+    """What they find under ``swsgx run`` is then not the enclave's fault."""
+    operations = dict(
+        line.split()[1:3]
+        for line in (FOLDER / "ops.h").read_text(encoding="utf-8").splitlines()
+        if line.startswith("#define OP_")
+    )
+    total = bytearray(8)
+    with Sgx(isolation="off") as sgx:
+        loaded = enclave_source().build().load(sgx)
+        for thread in range(4):
+            done = loaded.enclave.enter(thread, rdi=int(operations["OP_ADD"]), rsi=40, rdx=thread, r8=total)
+            done.check()
+            assert int.from_bytes(total, "little") == 40 + thread
+        fault = loaded.enclave.enter(0, rdi=int(operations["OP_UD2"])).exception
+        assert fault is not None
+        assert fault.vector == 6
 
 
 @pytest.mark.parametrize("name", ["ioctl_init", "memory_ceilings", "enter_exceptions", "signal_segv"])

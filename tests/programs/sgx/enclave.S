@@ -6,10 +6,10 @@
 #define GPR_AREA (0x2000 + 0x1000 - 184)
 
 	.macro	pattern register number
-	movabs	$(0x1111111111111111 * \number), \register
+	movabs	$(0x0111111111111111 * \number), \register
 	.endm
 	.macro	same register number
-	movabs	$(0x1111111111111111 * \number), %rax
+	movabs	$(0x0111111111111111 * \number), %rax
 	cmp	%rax, \register
 	jne	2f
 	.endm
@@ -122,6 +122,10 @@ op_registers:
 	mov	%rsi, %gs:64
 	mov	%r8, %gs:72
 	mov	%rdx, %rax
+	pattern	%rcx, 16
+	movq	%rcx, %xmm0
+	pattern	%rcx, 17
+	movq	%rcx, %xmm15
 	pattern	%rcx, 1
 	pattern	%rdx, 2
 	pattern	%rbx, 3
@@ -157,6 +161,10 @@ op_registers:
 	same	%r13, 13
 	same	%r14, 14
 	same	%r15, 15
+	movq	%xmm0, %rcx
+	same	%rcx, 16
+	movq	%xmm15, %rcx
+	same	%rcx, 17
 	mov	%gs:72, %rax
 	movq	$1, (%rax)
 	jmp	3f

@@ -13,6 +13,8 @@ static void alarmed(int number, siginfo_t *info, void *context)
 		return;
 	for (int i = REG_R8; i <= REG_R15; i++)
 		CHECK(r[i], 0);
+	CHECK(((ucontext_t *)context)->uc_mcontext.fpregs->_xmm[0].element[0], 0);
+	CHECK(((ucontext_t *)context)->uc_mcontext.fpregs->_xmm[15].element[0], 0);
 	CHECK(r[REG_RDI], 0);
 	CHECK(r[REG_RSI], 0);
 	CHECK(r[REG_RDX], 0);

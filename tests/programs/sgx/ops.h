@@ -11,7 +11,7 @@
 #define OP_SYSCALL 8	/* 2 bytes, getpid */
 #define OP_JUMP 9	/* to A */
 #define OP_SPIN 10	/* *B = 1 (32 bits), waits for *A (32 bits) to be not 0, then adds 1 to *C */
-#define OP_REGISTERS 11 /* as OP_SPIN with a value in each register; *C = 1 if none has changed, else 2 */
+#define OP_REGISTERS 11 /* as OP_SPIN with a value in each register, XMM0 and 15; *C = 1 if none has changed, else 2 */
 #define OP_FRAME_GET 12 /* *B = the 8 bytes at A of the first SSA frame's GPR area */
 #define OP_FRAME_ADD 13 /* adds B to them */
 #define OP_CSSA 14	/* *B = RAX at the entry */
