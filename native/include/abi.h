@@ -18,8 +18,8 @@
 #define EXIT_TABLE_SIZE                  0x1000
 #define STEPPED_PAGES                    32
 #define XSTATE_COMPONENTS                64
-#define INJECTED_NUMBER                  0x53475800
-#define ASK_NUMBER                       0x53475801
+#define INJECTED_OPTION                  0x53475800
+#define ASK_OPTION                       0x53475801
 #define TRAP_DATA                        0x5357
 #define MARK_SIZE                        0x5357
 #define MARK_MODE                        0x83a6

@@ -303,6 +303,22 @@ static bool is_waiting_call(uint64_t number)
 static void own(int signal);
 static void code_mapped(const registers_t *r, long address);
 
+/*
+ * prctl of PR_SET_DUMPABLE and PR_GET_DUMPABLE. The supervisor must be able to read the program, so only the program
+ * believes that it cannot be read. 0: it has said nothing.
+ */
+static long dumpable(const registers_t *r)
+{
+	static uint32_t believed;
+
+	if (r->rdi == PR_GET_DUMPABLE)
+		return believed ? (long)believed - 1 : sys_prctl(PR_GET_DUMPABLE, 0, 0, 0, NULL);
+	if (r->rsi > 1)
+		return ERROR_INVALID;
+	believed = (uint32_t)r->rsi + 1;
+	return 0;
+}
+
 static void serve(struct kernel_ucontext *uc, lp_t *lp)
 {
 	registers_t *r = &uc->registers;
@@ -351,6 +367,9 @@ static void serve(struct kernel_ucontext *uc, lp_t *lp)
 			break;
 		}
 		goto again;
+	case __NR_prctl:
+		result = dumpable(r);
+		break;
 	case __NR_exit:
 		thread_exit(r, lp, uc);
 		return;

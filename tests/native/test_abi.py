@@ -16,6 +16,7 @@ from swsgx.isa import ssa, structs
 from swsgx.isa.layout import Layout
 from swsgx.native import abi
 from swsgx.native.images import IMAGES, Monitor
+from swsgx.supervisor import seccomp
 
 IMAGE = IMAGES / "swsgx-monitor.so"
 #: Structures that the monitor's C uses; the debug data name no others.
@@ -95,3 +96,7 @@ def test_python_finds_every_function_it_declares() -> None:
     assert monitor.xcr0() & 3 == 3
     assert len(monitor.cpuid(0)) == 4
     assert monitor.exit_common()
+
+
+def test_what_the_filters_know_of_the_image_is_what_it_does() -> None:
+    assert (seccomp.INJECTED, seccomp.ASK) == (abi.INJECTED_OPTION, abi.ASK_OPTION)

@@ -19,13 +19,13 @@ from swsgx.isa.layout import Layout, octets, u8, u16, u32, u64, zero
 
 __all__ = [
     "AREA_COUNT",
-    "ASK_NUMBER",
+    "ASK_OPTION",
     "CALLS_AT_ONCE",
     "EXIT_KEYS",
     "EXIT_TABLE_SIZE",
     "FILTER_BYTES",
     "FRAME_MAP_OFFSET",
-    "INJECTED_NUMBER",
+    "INJECTED_OPTION",
     "LP_COUNT",
     "LP_GUARD_OFFSET",
     "LP_SIZE",
@@ -85,10 +85,10 @@ STEPPED_PAGES = 32
 #: XSAVE components that a machine can have.
 XSTATE_COMPONENTS = 64
 
-#: System call numbers that no kernel has. The injected code ends with the first; with the second, code of the image
-#: asks the supervisor. Without a supervisor both are ENOSYS.
-INJECTED_NUMBER = 0x53475800
-ASK_NUMBER = 0x53475801
+#: Options of prctl(2) that no kernel has. The injected code ends with the first; with the second, code of the image asks
+#: the supervisor. Without a supervisor both are EINVAL. Container profiles let prctl pass, and no number of our own.
+INJECTED_OPTION = 0x53475800
+ASK_OPTION = 0x53475801
 #: What our filters return beside RET_TRAP.
 TRAP_DATA = 0x5357
 #: What fstat(2) says of a file that stands for an open SGX node, beside being a regular file without a name.

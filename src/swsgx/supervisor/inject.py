@@ -6,7 +6,7 @@ the injection stays but the image, and one private page around the entry point.
 
 What was learnt:
 
-- The code ends with a system call number of our own, which the filter answers with RET_TRACE: a stop that is no
+- The code ends with an option of prctl of our own, which the filter answers with RET_TRACE: a stop that is no
   signal. With INT3 an inherited SIG_IGN of SIGTRAP would be lost.
 - All signals are blocked meanwhile (PTRACE_SETSIGMASK), so that none is delivered in the middle; SIGSTOP cannot be
   blocked, so it is kept and sent again.
@@ -54,10 +54,10 @@ CODE = (
     b"\xb8\x0a\x00\x00\x00"  # mov eax, mprotect
     b"\x0f\x05"  # syscall
     b"\x49\x89\xc5"  # mov r13, rax
-    b"\xb8" + struct.pack("<I", INJECTED) + b"\x0f\x05"  # syscall
+    b"\xbf" + struct.pack("<I", INJECTED) + b"\xb8\x9d\x00\x00\x00\x0f\x05"  # prctl(INJECTED)
 )
 #: Where the code has done its work.
-CODE_END = len(CODE) - 7
+CODE_END = len(CODE) - 12
 
 
 class Registers(dict[str, int]):

@@ -29,6 +29,7 @@ from swsgx.supervisor.kernel import seccomp_filter
 __all__ = [
     "ASK",
     "INJECTED",
+    "PRCTL",
     "Listener",
     "Notification",
     "install",
@@ -37,9 +38,13 @@ __all__ = [
     "second_program",
 ]
 
-#: swsgx.native.abi.INJECTED_NUMBER and ASK_NUMBER; a test compares them. Every `swsgx run` pays for imports here.
+#: The number of prctl(2), and swsgx.native.abi.INJECTED_OPTION and ASK_OPTION; a test compares them. Every `swsgx run`
+#: pays for imports here.
+PRCTL = 157
 INJECTED = 0x53475800
 ASK = 0x53475801
+#: PR_GET_DUMPABLE, PR_SET_DUMPABLE: a process that the supervisor cannot read would be lost.
+_DUMPABLE = (3, 4)
 
 _ARCH_X86_64 = 0xC000003E
 _ARCH_I386 = 0x40000003
@@ -208,6 +213,21 @@ def _second_traps(start: int, end: int) -> dict[int, bytes]:
     }
 
 
+def _prctl(start: int, end: int) -> bytes:
+    ask = _own(start, end, _instruction(_RETURN, _RET_USER_NOTIF)) + _ALLOW
+    dumpable = b"".join(_unless(_EQUAL, option, _TRAP) for option in _DUMPABLE)
+    return (
+        _argument(0)
+        + _returns(_RET_TRACE, (INJECTED,))
+        + _instruction(_EQUAL, ASK, 0, len(ask) // 8)
+        + ask
+        + _own(start, end, _ALLOW)
+        + _argument(0)
+        + dumpable
+        + _ALLOW
+    )
+
+
 def _traps(calls: dict[int, bytes], start: int, end: int) -> bytes:
     own = _own(start, end, _ALLOW)
     return b"".join(_block(number, own + body + _TRAP) for number, body in calls.items())
@@ -230,8 +250,7 @@ def program(start: int, end: int) -> bytes:
     native = (
         number
         + _returns(_RET_USER_NOTIF, (*_EXEC_X86_64, *_EXEC_X32))
-        + _returns(_RET_TRACE, (INJECTED,))
-        + _block(ASK, _own(start, end, _instruction(_RETURN, _RET_USER_NOTIF)) + _ALLOW)
+        + _block(PRCTL, _prctl(start, end))
         + _traps(_first_traps(), start, end)
         # CLONE_CLEAR_SIGHAND would take SIGSYS's handler away, and its flags are in memory: libc falls back to clone.
         + _block(_CLONE3, _instruction(_RETURN, _RET_ERRNO | errno.ENOSYS))
@@ -276,7 +295,7 @@ class Notification(NamedTuple):
         cookie: the kernel's id of the notification.
         tid: the task, in the listener's pid namespace; 0 if it is not visible there.
         number: of the system call.
-        argument: its first argument.
+        argument: its second argument; of a question, where it is.
     """
 
     cookie: int
@@ -305,7 +324,7 @@ class Listener:
             fcntl.ioctl(self.fd, _IOCTL_RECV, buffer)
         except (FileNotFoundError, InterruptedError):
             return None
-        cookie, tid, _, number, _, _, argument, *_ = _NOTIF.unpack(buffer)
+        cookie, tid, _, number, _, _, _, argument, *_ = _NOTIF.unpack(buffer)
         return Notification(cookie, tid, number, argument)
 
     def proceed(self, notification: Notification) -> bool:

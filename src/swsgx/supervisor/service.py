@@ -2,7 +2,7 @@
 
 Loaded at the first question: `swsgx run` of a program that does not use SGX does not pay for it.
 
-A question is a system call of the image's (:data:`swsgx.native.abi.ASK_NUMBER`), so the task waits. Most are answered
+A question is a system call of the image's (:data:`swsgx.native.abi.ASK_OPTION`), so the task waits. Most are answered
 at once; an ioctl is done by a thread of its own, since a second one meanwhile must be told EBUSY. What a process must
 do itself goes to it as :mod:`~swsgx.supervisor.steps`, before its answer.
 """

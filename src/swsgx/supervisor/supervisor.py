@@ -31,7 +31,7 @@ from swsgx.supervisor.image import IMAGE_BASE, Image
 from swsgx.supervisor.inject import Injection
 from swsgx.supervisor.kernel import Ptrace, ptrace, ptrace_buffer
 from swsgx.supervisor.kinship import in_tree, leader_of, tracer_of
-from swsgx.supervisor.seccomp import ASK, Listener, Notification
+from swsgx.supervisor.seccomp import PRCTL, Listener, Notification
 
 if TYPE_CHECKING:
     from swsgx.supervisor.cpuid import CpuidPatches
@@ -121,7 +121,7 @@ class Supervisor:
         notification = listener.receive()
         if notification is None:
             return
-        if notification.number == ASK:
+        if notification.number == PRCTL:
             self._asked(listener, notification)
         else:
             self._announced(listener, notification)
