@@ -7,10 +7,20 @@ process has died: then it raises ``ProcessLookupError``.
 from __future__ import annotations
 
 import ctypes
+import errno
 import os
 from enum import IntEnum
 
-__all__ = ["Ptrace", "die_with_parent", "ptrace", "ptrace_buffer", "seccomp_filter", "subreaper"]
+__all__ = [
+    "Ptrace",
+    "die_with_parent",
+    "move_memory",
+    "prctl_answers",
+    "ptrace",
+    "ptrace_buffer",
+    "seccomp_filter",
+    "subreaper",
+]
 
 _libc = ctypes.CDLL(None, use_errno=True)
 _libc.ptrace.argtypes = [ctypes.c_long, ctypes.c_long, ctypes.c_ulong, ctypes.c_void_p]
@@ -64,9 +74,32 @@ def ptrace_buffer(request: Ptrace, tid: int, address: int, buffer: bytearray) ->
         raise _failed(f"ptrace {request.name} of {tid}")
 
 
+def move_memory(function: str) -> None:
+    """Move no byte to or from our own memory, by ``process_vm_readv`` or ``process_vm_writev``.
+
+    Raises:
+        OSError: it is refused.
+    """
+    if getattr(_libc, function)(os.getpid(), None, 0, None, 0, 0) == -1:
+        raise _failed(function)
+
+
 def _prctl(option: int, value: int) -> None:
     if _libc.prctl(option, value, 0, 0, 0) == -1:
         raise _failed(f"prctl {option}")
+
+
+def prctl_answers(option: int) -> None:
+    """Ask prctl(2) for an option that no kernel has.
+
+    Raises:
+        OSError: it is refused by somebody before the kernel looks.
+    """
+    try:
+        _prctl(option, 0)
+    except OSError as error:
+        if error.errno != errno.EINVAL:
+            raise
 
 
 def subreaper() -> None:

@@ -13,6 +13,10 @@ What was learnt:
   program has closed it. When the program ends, and what it left behind lives on, the supervisor stays for that.
 - Python ignores SIGPIPE and SIGXFSZ; the program gets their default back. Python may also set LC_CTYPE (PEP 538): the
   program gets the environment that the kernel gave to us.
+- What a sandbox refuses is asked for first, by calls that do nothing: later, with a program half started, it would look
+  like something else.
+- A standard descriptor that the caller has closed must not become one of ours: its number is kept occupied, and exec
+  closes it for the program.
 """
 
 from __future__ import annotations
@@ -20,29 +24,33 @@ from __future__ import annotations
 import _socket
 import array
 import contextlib
+import errno
 import os
 import resource
 import signal
 import struct
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from swsgx.supervisor.descendants import kill_descendants
 from swsgx.supervisor.image import IMAGE_BASE, Image, load_image
-from swsgx.supervisor.kernel import die_with_parent, subreaper
-from swsgx.supervisor.seccomp import Listener, install, program
+from swsgx.supervisor.kernel import Ptrace, die_with_parent, move_memory, prctl_answers, ptrace, subreaper
+from swsgx.supervisor.seccomp import ASK, Listener, install, program
 from swsgx.supervisor.settings import Settings
 from swsgx.supervisor.supervisor import Supervisor
 
-__all__ = ["CANNOT_RUN", "NOT_FOUND", "SUPERVISOR_DIED", "run_program"]
+__all__ = ["CANNOT_RUN", "CANNOT_SUPERVISE", "NOT_FOUND", "SUPERVISOR_DIED", "run_program"]
 
-#: Exit statuses, as the shell's and env(1)'s: found but not run; not found; and our own failure.
+#: Exit statuses, as the shell's and env(1)'s: found but not run; not found; and our own failure, at once or later.
 CANNOT_RUN = 126
 NOT_FOUND = 127
-SUPERVISOR_DIED = 125
+CANNOT_SUPERVISE = SUPERVISOR_DIED = 125
 
 #: Where a machine with SGX has it.
 _REAL_NODE = "/dev/sgx_enclave"
+#: Who may use ptrace: 2 is the administrator, 3 nobody (the Yama security module; most kernels have it).
+_PTRACE_SCOPE = "/proc/sys/kernel/yama/ptrace_scope"
+_CAP_SYS_PTRACE = 19
 _ENDED, _STOPPED, _FAILED = range(3)
 _MESSAGE = struct.Struct("<II")
 _GONE = signal.SIGUSR2
@@ -70,17 +78,22 @@ def run_program(words: Sequence[str], settings: Settings) -> int:
         settings: of the SGX machine.
 
     Returns:
-        Its exit status; ``NOT_FOUND`` or ``CANNOT_RUN`` if it could not be started; ``SUPERVISOR_DIED``. If a signal
-        ended the program, the same signal ends this process, so that the caller sees the truth.
+        Its exit status; ``NOT_FOUND`` or ``CANNOT_RUN`` if it could not be started; ``CANNOT_SUPERVISE`` if this
+        place does not allow what is needed; ``SUPERVISOR_DIED``. If a signal ended the program, the same signal ends
+        this process, so that the caller sees the truth.
 
     Raises:
         FileNotFoundError: the C images are not built.
     """
     if not settings.shadow and os.access(_REAL_NODE, os.F_OK) and not _is_supervised():
-        text = f"swsgx run: {_REAL_NODE} is real on this machine; pass --shadow to hide it from the program\n"
-        os.write(2, text.encode())
+        _say(f"{_REAL_NODE} is real on this machine; pass --shadow to hide it from the program")
         return CANNOT_RUN
     image = load_image()
+    _occupy_standard_files()
+    lacking = _lacking()
+    if lacking:
+        _say(lacking)
+        return CANNOT_SUPERVISE
     mask = signal.pthread_sigmask(
         signal.SIG_BLOCK, _FORWARDED | {signal.SIGCHLD, signal.SIGTTIN, signal.SIGTTOU}
     )
@@ -99,12 +112,64 @@ def run_program(words: Sequence[str], settings: Settings) -> int:
         except BaseException as error:
             if os.environ.get("SWSGX_TRACEBACK"):
                 sys.excepthook(type(error), error, error.__traceback__)
-            os.write(2, f"swsgx run: a bug in swsgx: {type(error).__name__}: {error}\n".encode())
+            _say(f"a bug in swsgx: {type(error).__name__}: {error}")
             kill_descendants()
         finally:
             os._exit(status)
     os.close(theirs.detach())
     return _front(ours, supervisor, mask)
+
+
+def _say(text: str) -> None:
+    with contextlib.suppress(OSError):
+        os.write(2, f"swsgx run: {text}\n".encode("utf-8", "backslashreplace"))
+
+
+def _occupy_standard_files() -> None:
+    while (fd := os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)) <= 2:
+        pass
+    os.close(fd)
+
+
+def _lacking() -> str:
+    """What is not allowed here and cannot be done without, in one line; empty if nothing."""
+
+    def traces() -> None:
+        with contextlib.suppress(ProcessLookupError):  # we are nobody's tracee
+            ptrace(Ptrace.CONT, os.getpid())
+
+    probes: dict[str, Callable[[], None]] = {
+        "ptrace": traces,
+        "prctl": lambda: prctl_answers(ASK),
+        "process_vm_readv": lambda: move_memory("process_vm_readv"),
+        "process_vm_writev": lambda: move_memory("process_vm_writev"),
+        "memfd_create": lambda: os.close(os.memfd_create("swsgx")),
+        "pidfd_open": lambda: os.close(os.pidfd_open(os.getpid())),
+    }
+    if not os.access("/proc/self/mem", os.F_OK):
+        return "there is no /proc here: mount it"
+    for name, probe in probes.items():
+        try:
+            probe()
+        except OSError as error:
+            said = os.strerror(error.errno or errno.EPERM)
+            return f"{name} is refused here ({said}): allow it in the sandbox's or container's filter"
+    return _lacking_by_yama()
+
+
+def _lacking_by_yama() -> str:
+    try:
+        with open(_PTRACE_SCOPE, encoding="ascii") as file:
+            scope = int(file.read())
+    except (OSError, ValueError):
+        return ""
+    if scope < 2:
+        return ""
+    with open("/proc/self/status", encoding="utf-8", errors="replace") as lines:
+        capabilities = next((int(line.split()[1], 16) for line in lines if line.startswith("CapEff:")), 0)
+    if scope == 2 and capabilities >> _CAP_SYS_PTRACE & 1:
+        return ""
+    return f"ptrace is refused here: {_PTRACE_SCOPE} is {scope}, must be 0 or 1"
 
 
 def _is_supervised() -> bool:
@@ -140,7 +205,7 @@ def _front(channel: _socket.socket, supervisor: int, mask: _Mask) -> int:
             _send(target, info.si_signo)
     if not ended:
         kill_descendants()
-        os.write(2, b"swsgx run: the supervisor has died, and its targets with it\n")
+        _say("the supervisor has died, and its targets with it")
         return SUPERVISOR_DIED
     if kind == _FAILED:
         return int(value)
@@ -265,7 +330,7 @@ def _candidates(name: bytes, path: bytes) -> list[bytes]:
 def _become(words: Sequence[str], code: bytes, mask: _Mask, far: _socket.socket) -> int:
     """The target process, up to its exec. Returns the exit status when the program cannot be started."""
     # Under the filter, path calls and changes of signals may end this process: all that comes before.
-    status = CANNOT_RUN
+    status = CANNOT_SUPERVISE
     environment = _environment()
     candidates = _candidates(os.fsencode(words[0]), environment.get(b"PATH", os.defpath.encode()))
     for number in (signal.SIGPIPE, signal.SIGXFSZ):
@@ -276,7 +341,9 @@ def _become(words: Sequence[str], code: bytes, mask: _Mask, far: _socket.socket)
     subject = "a seccomp filter with user notification is refused here (kernel older than 5.5, or a sandbox)"
     try:
         listener = install(code)
-        subject = words[0]
+        if listener is None and not _is_supervised():
+            raise OSError(errno.EBUSY, "somebody else, the container's manager, has the only one")
+        subject, status = words[0], CANNOT_RUN
         if listener is None:
             far.send(b"n")
         else:
@@ -290,7 +357,9 @@ def _become(words: Sequence[str], code: bytes, mask: _Mask, far: _socket.socket)
         os.execve(candidates[-1], list(words), environment)
     except OSError as error:
         text = f"{error.strerror}" if error.errno else str(error)
-        os.write(2, f"swsgx run: {subject}: {text}\n".encode())
+        if status == CANNOT_RUN and error.errno == errno.EPERM:
+            text += " (does a security module forbid ptrace?)"
+        _say(f"{subject}: {text}")
         if isinstance(error, FileNotFoundError):
             status = NOT_FOUND
     far.send(status.to_bytes(4, "little"))
