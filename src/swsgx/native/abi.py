@@ -85,8 +85,8 @@ STEPPED_PAGES = 32
 #: XSAVE components that a machine can have.
 XSTATE_COMPONENTS = 64
 
-#: Options of prctl(2) that no kernel has. The injected code ends with the first; with the second, code of the image asks
-#: the supervisor. Without a supervisor both are EINVAL. Container profiles let prctl pass, and no number of our own.
+#: Options of prctl(2) that no kernel has. The injected code ends with the first; with the second, code of the image
+#: asks the supervisor. Without a supervisor both are EINVAL. Container profiles let prctl pass, and no number of ours.
 INJECTED_OPTION = 0x53475800
 ASK_OPTION = 0x53475801
 #: What our filters return beside RET_TRAP.
