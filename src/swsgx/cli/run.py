@@ -76,7 +76,7 @@ def command(
     """Run PROGRAM with its ARGUMENTS; it and whatever it starts share one SGX machine.
 
     The exit status is the program's, and a signal that ends it ends swsgx. 127: not found; 126: cannot be run;
-    125: the supervisor died.
+    125: swsgx itself failed, or is not allowed what it needs here.
     """
     from swsgx.supervisor.run import run_program
     from swsgx.supervisor.settings import Settings
