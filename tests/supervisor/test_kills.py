@@ -151,7 +151,7 @@ class Run:
             # A signal to a thread is one to the process, but it is that thread which dies of it first.
             every = [(pid, tid) for pid in sorted(marked(self.mark, self.front)) for tid in threads(pid)]
             pid, tid = choice.choice(every or [(self.front, self.front)])
-            name = {self.front: "front", self.supervisor: "supervisor"}.get(pid, "target")
+            name = self._role(pid)
             _libc.tgkill(pid, tid, signal.SIGKILL)
             return f"thread {tid} of {name} {pid}"
         if victim == "child":
@@ -159,8 +159,15 @@ class Run:
             pid = choice.choice(sorted(others)) if others else self.target
         else:
             pid = {"front": self.front, "supervisor": self.supervisor, "target": self.target}[victim]
+        name = self._role(pid)
         kill(pid)
-        return f"{victim} {pid}"
+        return f"{name} {pid}"
+
+    def _role(self, pid: int) -> str:
+        """At the very beginning, whoever was meant is not there yet."""
+        if pid == self.front:
+            return "front"
+        return "supervisor" if fields_of(pid)[1:2] == [str(self.front)] else "target"
 
 
 def kill(pid: int) -> None:

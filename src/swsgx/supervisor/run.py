@@ -110,9 +110,10 @@ def run_program(words: Sequence[str], settings: Settings) -> int:
                 _supervise(words, settings, image, mask, theirs, front)
                 status = 0
         except BaseException as error:
-            if os.environ.get("SWSGX_TRACEBACK"):
-                sys.excepthook(type(error), error, error.__traceback__)
-            _say(f"a bug in swsgx: {type(error).__name__}: {error}")
+            if os.getppid() == front:  # else it has been killed, and what we came upon is that
+                if os.environ.get("SWSGX_TRACEBACK"):
+                    sys.excepthook(type(error), error, error.__traceback__)
+                _say(f"a bug in swsgx: {type(error).__name__}: {error}")
             kill_descendants()
         finally:
             os._exit(status)
@@ -359,8 +360,11 @@ def _become(words: Sequence[str], code: bytes, mask: _Mask, far: _socket.socket)
         text = f"{error.strerror}" if error.errno else str(error)
         if status == CANNOT_RUN and error.errno == errno.EPERM:
             text += " (does a security module forbid ptrace?)"
+        if isinstance(error, BrokenPipeError) or (status == CANNOT_RUN and error.errno == errno.ENOSYS):
+            return SUPERVISOR_DIED  # nobody takes the listener, or answers it; the front will say so
         _say(f"{subject}: {text}")
         if isinstance(error, FileNotFoundError):
             status = NOT_FOUND
-    far.send(status.to_bytes(4, "little"))
+    with contextlib.suppress(OSError):
+        far.send(status.to_bytes(4, "little"))
     return status
