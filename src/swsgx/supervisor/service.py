@@ -215,14 +215,20 @@ class Service:
             self._processes.pop(process.key, None)
             process.mm.exit()
             process.engine.take()
-            now = time.monotonic()
+            self.files.reap()
+
+    def drop_forks(self) -> bool:
+        """Drop the forks whose children ended before they asked. True: ask again in a while."""
+        now = time.monotonic()
+        with self._lock:
             for token, fork in list(self._forks.items()):
-                if fork.parent is process:
-                    fork.until = now + _CHILD_ASKS
-                elif fork.until < now:
+                if fork.until < now:
                     del self._forks[token]
                     fork.mm.exit()
-            self.files.reap()
+                    self.files.reap()
+                elif fork.until == math.inf and fork.parent.key not in self._processes:
+                    fork.until = now + _CHILD_ASKS
+            return bool(self._forks)
 
     # Questions.
 

@@ -45,6 +45,8 @@ _EVENT_EXEC = 4
 _EVENT_SECCOMP = 7
 _EVENT_STOP = 128
 _OPTIONS = 1 << _EVENT_EXEC | 1 << _EVENT_SECCOMP | 1 << 20  # EXITKILL: a tracee does not outlive us
+#: Milliseconds until forks whose children may be dead are looked at again.
+_LOOK_AGAIN = 1000
 #: What a task's death looks like, through ptrace and through /proc/PID/mem.
 _DEAD = (errno.ESRCH, errno.EIO, errno.ENOENT)
 
@@ -101,7 +103,8 @@ class Supervisor:
             self._poll.register(listener.fd, select.POLLIN)
         while self._reap():
             self._watch()
-            for fd, events in self._poll.poll():
+            forks = self._service is not None and self._service.drop_forks()
+            for fd, events in self._poll.poll(_LOOK_AGAIN if forks else None):
                 if fd == wakeup:
                     os.read(wakeup, 4096)
                     if self._abandoned():
