@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import signal
 import sys
@@ -11,8 +12,11 @@ from typing import Any
 
 import pytest
 
+from tests.make.sandbox import NOBODY, confined
 from tests.make.supervised import compiled, run, swsgx_run
 
+#: Each is run alone and supervised, in an empty folder.
+SCRIPTS = sorted((Path(__file__).resolve().parents[1] / "programs" / "trees").glob("*.sh"))
 INJECTED = "/proc/self/maps | grep -c ^6f000000-"
 
 SPAWN = """
@@ -253,19 +257,78 @@ def test_run_inside_a_run_is_served_by_the_outer_one() -> None:
     assert run([*swsgx_run(), "sh", "-c", f"cat {INJECTED}; exit 5"]).stdout == "1\n"
 
 
+def needs(script: Path) -> list[str]:
+    """What a script needs besides bash: its line ``# needs: ...``."""
+    lines = script.read_text(encoding="utf-8").splitlines()
+    return next((line.split()[2:] for line in lines if line.startswith("# needs: ")), [])
+
+
 @pytest.mark.slow
-def test_git_make_and_a_compiler_work(tmp_path: Path) -> None:
-    for tool in ("git", "make", "cc"):
+@pytest.mark.parametrize("script", SCRIPTS, ids=lambda script: script.stem)
+def test_script_does_the_same(script: Path, tmp_path: Path) -> None:
+    for tool in ["bash", *needs(script)]:
         if shutil.which(tool) is None:
             pytest.skip(f"no {tool} here: install it to run this")
-    (tmp_path / "Makefile").write_text("hello: hello.c\n\tcc -o hello hello.c\n")
-    (tmp_path / "hello.c").write_text('#include <stdio.h>\nint main(void) { puts("hello"); return 0; }\n')
-    script = (
-        "git init -q . && git add . && git -c user.name=a -c user.email=b commit -qm first && git gc -q && "
-        "git log --format=%s && make -s && ./hello"
-    )
-    done = run(["sh", "-c", script], cwd=tmp_path)
-    assert (done.returncode, done.stdout) == (0, "first\nhello\n"), done.stderr
+    folder, results = tmp_path / "work", []
+    for under in (False, True):
+        folder.mkdir()
+        results.append(run(["bash", script], under, cwd=folder, timeout=55))
+        shutil.rmtree(folder)
+    alone, supervised = results
+    assert supervised.stdout == alone.stdout
+    assert supervised.stderr == alone.stderr
+    assert supervised.returncode == alone.returncode
+    assert alone.stdout
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "module",
+    ["test_posix", "test_fork1", "test_wait4", "test_threadsignals", "test_mmap", "test_select", "test_pty"],
+)
+def test_pythons_own_tests_find_the_same(module: str, tmp_path: Path) -> None:
+    """``test_signal``, ``test_os``, ``test_subprocess`` and ``test_faulthandler`` do, too, but take a minute each."""
+    words = [sys.executable, "-m", "unittest", "-q", f"test.{module}"]
+    alone, under = (run(words, way, cwd=tmp_path, timeout=55) for way in (False, True))
+    if "ModuleNotFoundError" in alone.stderr:
+        pytest.skip("this Python comes without its tests")
+    assert under.returncode == alone.returncode, under.stderr
+    assert under.stderr.splitlines()[-1] == alone.stderr.splitlines()[-1]  # how many failed, were skipped
+
+
+SETUID = """
+#include <stdio.h>
+#include <unistd.h>
+int main(void)
+{
+	printf("%d %d %d\\n", getuid(), geteuid(), access("/dev/null", R_OK));
+	return 6;
+}
+"""
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="making a setuid program takes root")
+def test_setuid_program_runs_and_has_its_privileges_alone_only(tmp_path: Path) -> None:
+    """A filter of an ordinary user's takes PR_SET_NO_NEW_PRIVS, so exec gives no privileges."""
+    program = compiled(SETUID, tmp_path)
+    program.chmod(0o4755)
+    for user, alone, under in (
+        (None, "0 0 0\n", "0 0 0\n"),
+        (NOBODY, f"{NOBODY} 0 0\n", f"{NOBODY} {NOBODY} 0\n"),
+    ):
+        for expected, way in ((alone, []), (under, swsgx_run())):
+            done = run(confined(*way, program, user=user, reach=[program]), under=False, cwd="/")
+            assert (done.returncode, done.stdout, done.stderr) == (6, expected, "")
+
+
+@pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])
+def test_standard_files_that_are_closed_stay_closed(closed: str, tmp_path: Path) -> None:
+    script = 'for f in 0 1 2; do readlink /proc/self/fd/$f | sed "s/[0-9]//g"; echo $f; done > file; exit 5'
+    found = []
+    for way in ([], swsgx_run()):
+        done = run(["sh", "-c", f'"$@" {closed}', "sh", *way, "sh", "-c", script], under=False, cwd=tmp_path)
+        found.append((done.returncode, (tmp_path / "file").read_text()))
+    assert found[0] == found[1]
 
 
 @pytest.mark.slow
