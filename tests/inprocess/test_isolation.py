@@ -436,6 +436,7 @@ def loaded_size() -> int:
     return PLAIN.build().size
 
 
+@pytest.mark.timeout(300)
 def test_fifty_machines_leave_no_file_behind() -> None:
     def cycle() -> None:
         with Sgx(epc_size=1 << 20) as sgx:

@@ -131,12 +131,11 @@ def under_a_timer(mode: str, xfrm: int, seconds: float, hertz: int = 1000) -> No
         signal.signal(signal.SIGALRM, handler)
         signal.setitimer(signal.ITIMER_REAL, 1 / hertz, 1 / hertz)
         end = time.perf_counter() + seconds
-        while time.perf_counter() < end:
+        while time.perf_counter() < end or len(seen) <= 50:  # a busy machine gives few ticks
             assert computed(loaded, rounds) == alone
         signal.setitimer(signal.ITIMER_REAL, 0)
         assert loaded.enclave.counters["aex"] > exits
         assert (loaded.tcs().state, loaded.tcs().cssa) == (0, 0)
-    assert len(seen) > 50
     assert {value for _, value in seen} == {2**0.5}
 
 
