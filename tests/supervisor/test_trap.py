@@ -40,6 +40,13 @@ def test_path_calls_survive_a_timer() -> None:
     assert run([sys.executable, "-c", TIMER]).stdout == "done\n"
 
 
+def test_program_with_filters_of_its_own_does_the_same(tmp_path: Path) -> None:
+    program = compiled((PROGRAMS / "own_filter.c").read_text(encoding="utf-8"), tmp_path)
+    alone, under = run([program], under=False), run([program])
+    assert alone.stdout == "EXIT-SUCCESS\n"
+    assert (under.returncode, under.stdout, under.stderr) == (alone.returncode, alone.stdout, alone.stderr)
+
+
 def test_sigsys_from_outside_ends_a_program_without_a_handler() -> None:
     assert run(["sh", "-c", "kill -SYS $$; echo alive"]).returncode == -signal.SIGSYS
 
