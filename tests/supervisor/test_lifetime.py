@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import signal
@@ -14,7 +15,24 @@ from typing import Any
 
 import pytest
 
-from tests.make.supervised import environment, run, swsgx_run
+from tests.make.supervised import compiled, environment, run, swsgx_run
+
+#: Four processes that are never there for long: each forks, and ends.
+CHAINS = """
+#include <signal.h>
+#include <unistd.h>
+int main(void)
+{
+	signal(SIGCHLD, SIG_IGN);
+	for (int i = 0; i < 4; i++)
+		if (!fork())
+			for (;;)
+				if (fork())
+					_exit(0);
+	pause();
+	return 0;
+}
+"""
 
 
 @contextmanager
@@ -121,6 +139,25 @@ def test_death_at_a_random_moment_leaves_no_process(victim: str) -> None:
                     break
                 time.sleep(0.05)
             assert not left.stdout
+
+
+@pytest.mark.parametrize("victim", ["front", "supervisor"])
+def test_processes_that_fork_and_end_all_the_time_are_caught(victim: str, tmp_path: Path) -> None:
+    program = compiled(CHAINS, tmp_path)
+    with started(f"exec {program}", start_new_session=True) as process:
+        try:
+            time.sleep(0.5)
+            os.kill(process.pid if victim == "front" else children(process.pid)[0], signal.SIGKILL)
+            process.wait(20)
+            for _ in range(400):
+                left = subprocess.run(["pgrep", "-s", str(process.pid)], capture_output=True, check=False)
+                if not left.stdout:
+                    break
+                time.sleep(0.05)
+            assert not left.stdout
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
 
 
 @pytest.mark.skipif(shutil.which("strace") is None, reason="no strace: install it to run this")

@@ -29,12 +29,18 @@ def _children() -> list[int]:
 
 
 def kill_descendants() -> None:
-    """Kill all children, and theirs as they become ours, until there is none. Returns when all are reaped."""
+    """Kill all children, and theirs as they become ours, until there is none. Returns when all are reaped.
+
+    The youngest first, and no time is lost with those that are dead already: a process may fork and end, again and
+    again, and must be met while it has this number.
+    """
     while True:
-        for child in _children():
+        for child in reversed(_children()):
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.kill(child, signal.SIGKILL)
         try:
             os.waitpid(-1, 0)
+            while os.waitpid(-1, os.WNOHANG)[0]:
+                pass
         except ChildProcessError:
             return
