@@ -66,5 +66,5 @@ def test_runtime_starts_and_looks_at_files(tool: str, tmp_path: Path) -> None:
     }[tool]
     alone, under = run([tool, *words], under=False), run([tool, *words])
     assert (under.returncode, under.stdout) == (alone.returncode, alone.stdout), under.stderr
-    if tool == "rustc":
+    if tool == "rustc" and not alone.returncode:  # rustup's is nothing without a toolchain
         assert run([tmp_path / "main"]).stdout == "true\n"
