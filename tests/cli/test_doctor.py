@@ -75,13 +75,13 @@ def test_fsgsbase_needs_the_kernels_word_too(swsgx: Command, monkeypatch: pytest
 
 
 def test_real_nodes_are_told_and_left_alone(swsgx: Command, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(doctor, "_NODES", ("/dev/null", "/nonexistent"))
+    monkeypatch.setattr(doctor, "_NODES", ("/dev/null", "/proc/nonexistent"))
     nodes = report(swsgx)["device nodes"]
     assert nodes["state"] == "note"
     assert "/dev/null" in str(nodes["found"])
 
 
 def test_no_compiler_is_no_obstacle(swsgx: Command, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("PATH", "/nonexistent")
+    monkeypatch.setenv("PATH", "/proc/nonexistent")
     compiler = report(swsgx)["C compiler"]
     assert (compiler["state"], compiler["needed"]) == ("missing", False)

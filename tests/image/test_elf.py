@@ -87,8 +87,8 @@ def test_a_file_that_is_something_else_is_refused() -> None:
 
 def test_a_file_that_is_not_there_is_an_os_error_with_its_name() -> None:
     with pytest.raises(FileNotFoundError) as caught:
-        load_plan("/nonexistent/x.elf")
-    assert caught.value.filename == "/nonexistent/x.elf"
+        load_plan("/proc/nonexistent/x.elf")
+    assert caught.value.filename == "/proc/nonexistent/x.elf"
 
 
 def test_permissions_change_places() -> None:

@@ -101,7 +101,7 @@ static void bad_pointers(void)
 	CHECK(syscall(SYS_rt_sigaction, SIGKILL, &(struct { long a[4]; }){ 0 }, NULL, 8) == -1 && errno == EINVAL);
 	CHECK(syscall(SYS_rt_sigaction, SIGSYS, NULL, NULL, 4) == -1 && errno == EINVAL);
 	CHECK(syscall(SYS_open, 8, O_RDONLY) == -1 && errno == EFAULT);
-	CHECK(open("/nonexistent", O_RDONLY) == -1 && errno == ENOENT);
+	CHECK(open("/proc/nonexistent", O_RDONLY) == -1 && errno == ENOENT);
 }
 
 static void own_sigsys(void)
@@ -142,7 +142,7 @@ static void spawns(void)
 		CHECK(waitpid(child, &status, 0) == child && status == 0);
 		open_and_close();
 	}
-	CHECK(posix_spawn(&child, "/nonexistent", NULL, NULL, words, environ) == ENOENT);
+	CHECK(posix_spawn(&child, "/proc/nonexistent", NULL, NULL, words, environ) == ENOENT);
 	child = fork();
 	if (!child) {
 		open_and_close();

@@ -23,7 +23,7 @@ def hit(number, frame):
 signal.signal(signal.SIGALRM, hit)
 signal.setitimer(signal.ITIMER_REAL, 0.001, 0.001)
 for i in range(20000):
-    assert os.path.exists("/dev/null") and not os.path.exists("/nonexistent")
+    assert os.path.exists("/dev/null") and not os.path.exists("/proc/nonexistent")
 signal.setitimer(signal.ITIMER_REAL, 0)
 print("done" if hits else "no signal")
 """

@@ -36,7 +36,7 @@ int main(void)
 		int status;
 		pid_t child = vfork();
 		if (child == 0) {
-			execl("/nonexistent", "x", (char *)0);
+			execl("/proc/nonexistent", "x", (char *)0);
 			execl("/bin/true", "true", (char *)0);
 			_exit(99);
 		}
@@ -157,7 +157,7 @@ def test_exit_status_is_the_programs() -> None:
 
 def test_program_that_does_not_exist_is_127_and_one_that_cannot_be_run_is_126(tmp_path: Path) -> None:
     (tmp_path / "text").write_text("no program")
-    assert run(["/nonexistent/program"]).returncode == 127
+    assert run(["/proc/nonexistent/program"]).returncode == 127
     assert run([tmp_path / "text"]).returncode == 126
 
 
@@ -205,11 +205,11 @@ def test_failing_exec_has_the_errno_that_it_has_alone(tmp_path: Path) -> None:
     (tmp_path / "text").write_text("no program")
     (tmp_path / "text").chmod(0o755)
     (tmp_path / "closed").write_text("")
-    (tmp_path / "script").write_text("#!/nonexistent/interpreter\n")
+    (tmp_path / "script").write_text("#!/proc/nonexistent/interpreter\n")
     (tmp_path / "script").chmod(0o755)
     words: list[str | Path] = [
         compiled(ERRNO, tmp_path),
-        "/nonexistent",
+        "/proc/nonexistent",
         tmp_path / "text",
         tmp_path / "closed",
     ]
@@ -241,7 +241,7 @@ def test_limits_mask_and_descriptors_are_unchanged() -> None:
 def test_program_that_is_found_late_in_path_is_injected() -> None:
     program = (
         "import os\nos.execvpe('grep', ['grep', '-c', '^6f000000-', '/proc/self/maps'],"
-        " {'PATH': '/nonexistent/a:' * 50 + '/usr/bin:/bin'})"
+        " {'PATH': '/proc/nonexistent/a:' * 50 + '/usr/bin:/bin'})"
     )
     for _ in range(5):
         assert run([sys.executable, "-c", program]).stdout == "1\n"

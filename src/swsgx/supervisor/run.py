@@ -325,7 +325,7 @@ def _candidates(name: bytes, path: bytes) -> list[bytes]:
     if b"/" in name:
         return [name]
     found = [folder + b"/" + name if folder else name for folder in path.split(b":")]
-    return [word for word in found if os.access(word, os.X_OK)] or [b"/nonexistent/" + name]
+    return [word for word in found if os.access(word, os.X_OK)] or found
 
 
 def _become(words: Sequence[str], code: bytes, mask: _Mask, far: _socket.socket) -> int:

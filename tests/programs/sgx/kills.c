@@ -95,7 +95,7 @@ static void child(int kind, const struct enclave *shared, int to)
 		break;
 	}
 	default: /* dies in a program that cannot be, and by a signal */
-		execl("/nonexistent", "x", (char *)NULL);
+		execl("/proc/nonexistent", "x", (char *)NULL);
 		raise(SIGKILL);
 	}
 }
