@@ -332,7 +332,7 @@ def supervised(words: list[str], files: dict[str, str]) -> float:
     with tempfile.TemporaryDirectory() as folder:
         for name, text in files.items():
             Path(folder, name).write_text(text, encoding="utf-8")
-        return side_by_side(command([*RUN, *words], folder), command(words, folder), 3)
+        return side_by_side(command([*RUN, *words], folder), command(words, folder), 5)
 
 
 TESTS = (
@@ -349,21 +349,23 @@ UNIT = "".join(f"#include <{name}>\n" for name in HEADERS) + "".join(
 MAKEFILE = "all: a.o b.o c.o d.o\n%.o: %.c\n\tcc -O2 -c -o $@ $<\n"
 
 
-#: Starts of programs: most of the time goes into exec, path calls and process creation.
+#: Starts of programs, in the manner of a configure script: a small program is written, compiled, linked and run, with
+#: the usual tools in between. Most of the time goes into exec, path calls and process creation.
+TARGETS = 30
 EXECS = "".join(
-    f"t{i}.ok: unit.c\n\tsed 's/NUMBER/{i}/' unit.c > t{i}.c\n\tcc -c -o t{i}.o t{i}.c\n\tgrep -q f{i} t{i}.c\n"
-    f"\tmv t{i}.o t{i}.done\n\ttouch t{i}.ok\n"
-    for i in range(30)
+    f"t{i}.ok: unit.c\n\tsed 's/NUMBER/{i}/' unit.c > t{i}.c\n\tcc -o t{i} t{i}.c\n\t./t{i} > t{i}.out\n"
+    f"\tgrep -q '^{i}$$' t{i}.out\n\tmv t{i}.out t{i}.done\n\ttouch t{i}.ok\n"
+    for i in range(TARGETS)
 )
-EXEC_MAKEFILE = "all:" + "".join(f" t{i}.ok" for i in range(30)) + "\n" + EXECS
-EXEC_UNIT = '#include <stdio.h>\nint fNUMBER(void);\nint fNUMBER(void)\n{\n\treturn printf("NUMBER");\n}\n'
+EXEC_MAKEFILE = "all:" + "".join(f" t{i}.ok" for i in range(TARGETS)) + "\n" + EXECS
+EXEC_UNIT = '#include <stdio.h>\nint main(void)\n{\n\treturn printf("NUMBER\\n") < 0;\n}\n'
 
 
 def git_gc() -> float:
     """``git gc`` that computes all deltas anew, of a few thousand versions of files, supervised over alone."""
     lines = [f"line {i} of a file that grows and changes now and then {i * i}\n" for i in range(400)]
     stream = ["feature done\n"]
-    for version in range(1200):
+    for version in range(4000):
         lines[version * 7 % len(lines)] = f"version {version} has changed this {version * version}\n"
         text = "".join(lines[: 100 + version % 300])
         stream.append(

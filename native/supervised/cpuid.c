@@ -6,6 +6,10 @@
  */
 #include "cpuid.h"
 
+#include "sys.h"
+
+#include <asm/stat.h>
+
 #define LEAF_SGX 0x12
 
 struct answer {
@@ -17,6 +21,7 @@ static struct {
 	struct cpuid_table table;
 	uint8_t lists[CPUID_BYTES - sizeof(struct cpuid_table)];
 	uint8_t scratch[SCRATCH_BYTES];
+	struct known_files known;
 } data __attribute__((section(".bss.first")));
 /* The exported name only: an access by it would need a relocation. */
 extern struct cpuid_table swsgx_cpuid_table __attribute__((alias("data"), visibility("default")));
@@ -93,6 +98,24 @@ static struct answer emulated_cpuid(uint32_t leaf, uint32_t subleaf)
 	for (uint32_t i = 0; o && i < 4; i++)
 		a.registers[i] = (a.registers[i] & o->keep[i]) | o->set[i];
 	return a;
+}
+
+bool cpuid_file_is_known(uint64_t fd)
+{
+	struct stat is;
+
+	if (data.known.count == ALL_FILES)
+		return true;
+	if (sys_call4(__NR_fstat, (long)fd, (long)&is, 0, 0))
+		return false;
+	for (uint64_t i = 0; i < data.known.count && i < KNOWN_FILES; i++) {
+		const struct known_file *f = &data.known.files[i];
+
+		if (f->inode == is.st_ino && f->device == is.st_dev && f->size == (uint64_t)is.st_size &&
+		    f->seconds == is.st_mtime && f->nanoseconds == is.st_mtime_nsec)
+			return true;
+	}
+	return false;
 }
 
 bool trace_me_pending(void)

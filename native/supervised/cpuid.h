@@ -18,6 +18,8 @@
 #define CPUID_OVERRIDES 12
 #define CPUID_BYTES 0x8000 /* table and lists; image.py has the same */
 #define SCRATCH_BYTES 1024 /* behind them; for the supervisor, while this process makes calls for it */
+#define KNOWN_FILES 64
+#define ALL_FILES (~0ull)
 #define CPUID_ANY_SUBLEAF 0xffffffffu
 
 /* answer & keep | set, for EAX, EBX, ECX, EDX. */
@@ -45,6 +47,20 @@ struct cpuid_table {
 	struct cpuid_answers answers;
 };
 
+/*
+ * Files that are mapped executable and need no patch, by what fstat(2) says of them: the supervisor is not asked. It
+ * writes them before the program's first instruction, behind the scratch.
+ */
+struct known_file {
+	uint64_t device, inode, size, seconds, nanoseconds;
+};
+
+struct known_files {
+	uint64_t count; /* ALL_FILES: nothing is to be patched at all */
+	struct known_file files[KNOWN_FILES];
+};
+
+_Static_assert(sizeof(struct known_files) == 8 + KNOWN_FILES * 40, "image.py's room, cpuid.py's format");
 _Static_assert(sizeof(struct cpuid_override) == 40, "Python's pack_overrides");
 _Static_assert(sizeof(struct cpuid_answers) == 8 + CPUID_OVERRIDES * 40, "Python's pack_overrides");
 _Static_assert(__builtin_offsetof(struct cpuid_table, answers) == 8, "Python writes answers behind sites");
@@ -54,6 +70,8 @@ _Static_assert(__builtin_offsetof(struct cpuid_table, answers) == 8, "Python wri
  * program's own.
  */
 bool cpuid_emulate(registers_t *regs);
+/* Whether a file that was mapped executable is known to need no patch. */
+bool cpuid_file_is_known(uint64_t fd);
 /* Whether the program starts as a tracee of its parent: the supervisor's first byte of scratch. */
 bool trace_me_pending(void);
 /* Whether the vDSO's function is that of the 2019 series: the second byte. */

@@ -30,40 +30,80 @@
 #define MODE_LINK 0120000
 #define PATH_BYTES 4096ul
 #define PATH_CHUNK 256ul
+#define NAME_BYTES 16ul /* the longest name that tells, and one */
 #define CLONE_VM 0x100ul
 
-static bool begins(const char *text, const char *end, const char *word)
+/* Whether a name, or what is left of it, is this one. */
+static bool is(const char *name, uint64_t length, const char *word)
 {
-	while (*word)
-		if (text == end || *text++ != *word++)
+	while (length && *word && *name == *word) {
+		name++;
+		word++;
+		length--;
+	}
+	return !length && !*word;
+}
+
+/* Directories of NUMA nodes in sysfs: node and a number. */
+static bool is_numa(const char *name, uint64_t length)
+{
+	if (length < 5 || !is(name, 4, "node"))
+		return false;
+	for (uint64_t i = 4; i < length; i++)
+		if (name[i] < '0' || name[i] > '9')
 			return false;
 	return true;
 }
 
-#define LONGEST_WORD 9
-
-/* Words in paths that the supervisor may have to do with: nodes, descriptors, and what tells of SGX in /proc and /sys. */
-static bool is_telling(const char *at, const char *end)
+/*
+ * Names in paths that the supervisor may have to do with: nodes, descriptors, and what tells of SGX in /proc and /sys.
+ * Projects that are about SGX have folders of such names: then it depends on what follows.
+ */
+static bool is_telling(const char *name, uint64_t length, bool last)
 {
-	return begins(at, end, "sgx") || begins(at, end, "/fd/") || begins(at, end, "cpuinfo") ||
-	       begins(at, end, "/misc") || begins(at, end, "/node") || begins(at, end, "enclave") ||
-	       begins(at, end, "provision");
+	if (is(name, length, "enclave") || is(name, length, "provision") || is(name, length, "sgx"))
+		return last;
+	if (is(name, length, "fd"))
+		return !last;
+	return is(name, length, "sgx_enclave") || is(name, length, "sgx_provision") ||
+	       is(name, length, "sgx_total_bytes") || is(name, length, "cpuinfo") || is(name, length, "misc") ||
+	       is(name, length, "10:125") || is(name, length, "10:126") || is_numa(name, length);
 }
 
-static bool is_telling_start(char first)
-{
-	return first == 's' || first == '/' || first == 'c' || first == 'e' || first == 'p';
-}
+/* A path, name by name, with so much as the names that count can have. */
+struct path_reader {
+	char name[NAME_BYTES];
+	uint64_t length; /* of the name so far; NAME_BYTES: too long to count */
+	uint64_t names;
+	bool telling_if_last;
+	bool telling;
+	bool dev; /* all of it is /dev */
+};
 
-/* The folder /dev itself. */
-static bool is_dev(const char *text, uint64_t length)
+static void name_ends(struct path_reader *path, bool at_end)
 {
-	return begins(text, text + length, "/dev") && length > 5 && (!text[4] || (text[4] == '/' && !text[5]));
+	const bool dots = is(path->name, path->length, ".") || is(path->name, path->length, "..");
+
+	if (path->length && path->length < NAME_BYTES) {
+		path->telling |= is_telling(path->name, path->length, at_end);
+		/* Nothing but slashes and dots may follow. */
+		if (!dots)
+			path->telling_if_last = is_telling(path->name, path->length, true);
+		path->dev = path->names == 0 && is(path->name, path->length, "dev");
+	} else if (path->length) {
+		path->telling_if_last = path->dev = false;
+	}
+	if (path->length)
+		path->names++;
+	if (at_end)
+		path->telling |= path->telling_if_last || path->dev;
+	path->length = 0;
 }
 
 /* Whether a path can be one that the supervisor answers for. In doubt, yes. */
 static bool concerns_path(uint64_t path)
 {
+	struct path_reader reader = { .length = 0 };
 	char text[PATH_CHUNK];
 	uint64_t done = 0;
 
@@ -73,18 +113,15 @@ static bool concerns_path(uint64_t path)
 
 		if (copy_in(text, path + done, length))
 			return false; /* the call itself says EFAULT */
-		if (!done && is_dev(text, length))
-			return true;
 		for (uint64_t i = 0; i < length; i++) {
-			const char *at = text + i, *end = text + length;
-
-			if (!*at)
-				return false;
-			if (is_telling(at, end))
-				return true;
-			/* A word may go on in the next chunk. */
-			if (length - i < LONGEST_WORD && done + i > LONGEST_WORD && is_telling_start(*at))
-				return true;
+			if (text[i] && text[i] != '/') {
+				if (reader.length < NAME_BYTES)
+					reader.name[reader.length++] = text[i];
+				continue;
+			}
+			name_ends(&reader, !text[i]);
+			if (reader.telling || !text[i])
+				return reader.telling;
 		}
 		done += length;
 	}
@@ -127,29 +164,47 @@ static bool is_above(const registers_t *r)
 	       concerns_folder(r->rdi);
 }
 
-/* Whether the path of a call that found nothing is a symbolic link: it may lead to a node. */
+/* Whether a symbolic link leads to a path that is neither there nor a node's. In doubt, no. */
+static bool leads_nowhere(long folder, uint64_t path)
+{
+	char text[PATH_CHUNK];
+	struct stat is;
+	long length = sys_call4(__NR_readlinkat, folder, (long)path, (long)text, sizeof(text));
+
+	if (length <= 0 || length == sizeof(text) || text[0] != '/')
+		return false;
+	text[length] = 0;
+	return !concerns_path((uint64_t)text) && sys_call4(__NR_lstat, (long)text, (long)&is, 0, 0) == ERROR_NO_ENTRY;
+}
+
+/* Whether the path of a call that found nothing is a symbolic link that may lead to a node. */
 static bool is_dangling_link(const registers_t *r)
 {
 	struct stat is;
+	long folder = AT_FDCWD;
+	uint64_t path = r->rdi;
 
 	switch (r->rax) {
 	case __NR_open:
 	case __NR_stat:
 	case __NR_access:
-		return !sys_call4(__NR_lstat, (long)r->rdi, (long)&is, 0, 0) && (is.st_mode & MODE_TYPE) == MODE_LINK &&
-		       sys_call4(__NR_stat, (long)r->rdi, (long)&is, 0, 0) == ERROR_NO_ENTRY;
+		break;
 	case __NR_openat:
 	case __NR_openat2:
 	case __NR_newfstatat:
 	case __NR_statx:
 	case __NR_faccessat:
 	case __NR_faccessat2:
-		return !sys_call4(__NR_newfstatat, (long)r->rdi, (long)r->rsi, (long)&is, AT_SYMLINK_NOFOLLOW) &&
-		       (is.st_mode & MODE_TYPE) == MODE_LINK &&
-		       sys_call4(__NR_newfstatat, (long)r->rdi, (long)r->rsi, (long)&is, 0) == ERROR_NO_ENTRY;
+		folder = (long)r->rdi;
+		path = r->rsi;
+		break;
 	default:
 		return false;
 	}
+	return !sys_call4(__NR_newfstatat, folder, (long)path, (long)&is, AT_SYMLINK_NOFOLLOW) &&
+	       (is.st_mode & MODE_TYPE) == MODE_LINK &&
+	       sys_call4(__NR_newfstatat, folder, (long)path, (long)&is, 0) == ERROR_NO_ENTRY &&
+	       !leads_nowhere(folder, path);
 }
 
 /* Whether a range can have enclave mappings in it. */
@@ -254,7 +309,8 @@ static bool concerns_sgx(const registers_t *r)
 
 static bool may_block(const registers_t *r)
 {
-	return r->rax == __NR_open || r->rax == __NR_openat || r->rax == __NR_openat2 || r->rax == __NR_flock;
+	return r->rax == __NR_open || r->rax == __NR_openat || r->rax == __NR_openat2 || r->rax == __NR_flock ||
+	       r->rax == __NR_execve || r->rax == __NR_execveat;
 }
 
 /* Have the program's call made when the handler has returned. */
@@ -370,6 +426,12 @@ static void serve(struct kernel_ucontext *uc, lp_t *lp)
 	case __NR_prctl:
 		result = dumpable(r);
 		break;
+	case __NR_execve:
+		if (sys_call4(__NR_access, (long)r->rdi, 0, 0, 0) == ERROR_NO_ENTRY) {
+			result = ERROR_NO_ENTRY;
+			break;
+		}
+		goto again;
 	case __NR_exit:
 		thread_exit(r, lp, uc);
 		return;
@@ -475,7 +537,7 @@ static void code_mapped(const registers_t *r, long address)
 {
 	request_t request = { .op = ASK_CODE, .arg0 = (uint64_t)address, .arg1 = r->rsi, .arg2 = r->r8, .arg3 = r->r9 };
 
-	if (address < 0 && address > -4096)
+	if ((address < 0 && address > -4096) || cpuid_file_is_known(r->r8))
 		return;
 	ask(&request);
 	if (cpuid_patched())

@@ -1,7 +1,9 @@
 """Making programs see the emulated CPU: their CPUID instructions become UD2, which the image answers.
 
-A program's own file is looked at when it is executed, libraries when they are mapped. Patches go to private copies,
-through /proc/PID/mem. What must be written before the first patch is the table of ``native/supervised/cpuid.h``.
+A program's own file is looked at when it is executed, libraries when they are mapped; which of them need no patch is
+told to later programs, which then do not ask: a question costs more than mapping a library. Patches go to private
+copies, through /proc/PID/mem. What must be written before the first patch is the table of
+``native/supervised/cpuid.h``.
 
 Every program pays for what is here, so the emulated CPU is loaded when there is something to patch.
 """
@@ -11,9 +13,10 @@ from __future__ import annotations
 import contextlib
 import os
 import struct
+from itertools import groupby
 from typing import TYPE_CHECKING
 
-from swsgx.supervisor.cpuid_sites import PATCH, addresses, sites, skipped, soname
+from swsgx.supervisor.cpuid_sites import PATCH, addresses, opened, sites, skipped, soname
 from swsgx.supervisor.image import IMAGE_BASE, Image
 from swsgx.supervisor.seccomp import Listener, Notification
 
@@ -23,9 +26,15 @@ if TYPE_CHECKING:
 __all__ = ["CpuidPatches"]
 
 _BASIC_LEAVES = 0x12
+_PAGE_SIZE = 4096
 #: swsgx.native.abi: Ask.CODE, Answer.DONE, and how a Request begins.
 _ASK_CODE, _DONE = 8, 0
 _REQUEST = struct.Struct("<I12x4Q")
+#: native/supervised/cpuid.h: struct known_files.
+_KNOWN_FILES = 64
+_KNOWN_COUNT = struct.Struct("<Q")
+_KNOWN_FILE = struct.Struct("<QQQqQ")
+_BILLION = 1_000_000_000
 
 
 class CpuidPatches:
@@ -42,6 +51,9 @@ class CpuidPatches:
         self._room = image.lists_size
         self._settings = settings
         self._answers = b""
+        self._harmless_at = IMAGE_BASE + image.known
+        self._harmless: dict[bytes, None] = {}
+        self._harmless_table = b""
 
     def program(self, tid: int, memory: int) -> None:
         """A new program, before its first instruction: its own file, not its interpreter.
@@ -50,6 +62,8 @@ class CpuidPatches:
             tid: its task.
             memory: descriptor of its /proc/PID/mem.
         """
+        if self._harmless_table:
+            os.pwrite(memory, self._harmless_table, self._harmless_at)
         path = f"/proc/{tid}/exe"
         found = sites(path)
         if not found:
@@ -82,12 +96,21 @@ class CpuidPatches:
         return True
 
     def _library(self, path: str, memory: int, start: int, length: int, offset: int) -> None:
-        found = sites(path)
-        if not found:
-            return
-        name = soname(path)
-        if name is None or not skipped(name):
-            self._patch(memory, addresses(found, start, start + length, offset))
+        with opened(path) as fd:
+            name = soname(fd)
+            found = () if name is not None and skipped(name) else sites(fd)
+            if found:
+                self._patch(memory, addresses(found, start, start + length, offset))
+            else:
+                self._remember(os.fstat(fd))
+
+    def _remember(self, harmless: os.stat_result) -> None:
+        """Programs that are started from now on do not ask for this file."""
+        time, size = divmod(harmless.st_mtime_ns, _BILLION), harmless.st_size
+        self._harmless[_KNOWN_FILE.pack(harmless.st_dev, harmless.st_ino, size, *time)] = None
+        if len(self._harmless) > _KNOWN_FILES:
+            del self._harmless[next(iter(self._harmless))]
+        self._harmless_table = _KNOWN_COUNT.pack(len(self._harmless)) + b"".join(self._harmless)
 
     def _patch(self, memory: int, places: tuple[int, ...]) -> None:
         if not places:
@@ -100,8 +123,17 @@ class CpuidPatches:
         os.pwrite(memory, self._overrides(), self._table + 8)
         os.pwrite(memory, struct.pack(f"<Q{len(merged)}Q", len(merged), *merged), at)
         os.pwrite(memory, struct.pack("<Q", at), self._table)
+        for _, near in groupby(places, lambda place: place // _PAGE_SIZE):
+            self._write(memory, list(near))
+
+    @staticmethod
+    def _write(memory: int, places: list[int]) -> None:
+        """Patch the sites that begin in one page; what lies between is written as it is."""
+        first, size = places[0] + PATCH[0], places[-1] - places[0] + 1
+        code = bytearray(os.pread(memory, size, first))
         for place in places:
-            os.pwrite(memory, bytes([PATCH[1]]), place + PATCH[0])
+            code[place + PATCH[0] - first] = PATCH[1]
+        os.pwrite(memory, code, first)
 
     def _overrides(self) -> bytes:
         if not self._answers:

@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 
     from swsgx.isa.cpuid import CpuidOverride
 
-__all__ = ["CPUID", "PATCH", "UD2", "addresses", "pack_overrides", "sites", "skipped", "soname"]
+__all__ = ["CPUID", "PATCH", "UD2", "addresses", "opened", "pack_overrides", "sites", "skipped", "soname"]
 
 #: The instruction that is looked for.
 CPUID = b"\x0f\xa2"
@@ -61,6 +61,7 @@ _INDIFFERENT = frozenset(
             "libgmp.so.10",
             "libgomp.so.1",
         ),
+        *("libpcre2-8.so.0", "libpcre2-16.so.0", "libpcre2-32.so.0", "libpcre.so.3"),
         *("libnettle.so.8", "libgnutls.so.30", "libzstd.so.1", "liblzma.so.5", "libz.so.1"),
     )
 )
@@ -128,7 +129,7 @@ def sites(file: str | int) -> tuple[int, ...]:
         file: a path, or a file descriptor open for reading; its position is not used.
     """
     try:
-        with _opened(file) as fd:
+        with opened(file) as fd:
             status = os.fstat(fd)
             if not stat.S_ISREG(status.st_mode):
                 return ()
@@ -147,7 +148,7 @@ def sites(file: str | int) -> tuple[int, ...]:
 def soname(file: str | int) -> str | None:
     """DT_SONAME of a library; None if the file has none. Takes what :func:`sites` takes."""
     try:
-        with _opened(file) as fd:
+        with opened(file) as fd:
             return _Elf(fd).soname() if stat.S_ISREG(os.fstat(fd).st_mode) else None
     except _BAD_FILE:
         return None
@@ -181,7 +182,8 @@ def pack_overrides(maximum: int, overrides: Sequence[CpuidOverride]) -> bytes:
 
 
 @contextmanager
-def _opened(file: str | int) -> Iterator[int]:
+def opened(file: str | int) -> Iterator[int]:
+    """A file of a program's, which may be of any kind, open for reading; a descriptor stays what it is."""
     if isinstance(file, int):
         yield file
         return

@@ -34,6 +34,7 @@ _PT_DATA = 0x65534758
 #: ``struct cpuid_table`` is the first of the data, and with the lists behind it has so many bytes.
 _CPUID_TABLE = 496
 _CPUID_BYTES = 0x8000
+_SCRATCH_BYTES = 1024
 
 
 class Image(NamedTuple):
@@ -44,6 +45,7 @@ class Image(NamedTuple):
         writable: offset of the first writable byte, page aligned; from there to the end it is data, and zero.
         lists: offset of room for lists of patched CPUID sites, lists_size bytes (``native/supervised/cpuid.h``).
         scratch: offset of 1024 bytes that nobody uses while the process asks something.
+        known: offset of ``struct known_files``.
         start: offset of the code that runs before the program's own (``native/supervised/start.S``).
         parts: (offset, contents) of what is not zero.
     """
@@ -53,6 +55,7 @@ class Image(NamedTuple):
     lists: int
     lists_size: int
     scratch: int
+    known: int
     start: int
     parts: tuple[tuple[int, bytes], ...]
 
@@ -78,6 +81,7 @@ def load_image() -> Image:
         lists=writable + _CPUID_TABLE,
         lists_size=_CPUID_BYTES - _CPUID_TABLE,
         scratch=writable + _CPUID_BYTES,
+        known=writable + _CPUID_BYTES + _SCRATCH_BYTES,
         start=header[4],
         parts=((0, file),),
     )

@@ -9,11 +9,13 @@ from __future__ import annotations
 import ctypes
 import errno
 import os
+from collections.abc import Sequence
 from enum import IntEnum
 
 __all__ = [
     "Ptrace",
     "die_with_parent",
+    "execve_marked",
     "move_memory",
     "prctl_answers",
     "ptrace",
@@ -26,13 +28,13 @@ _libc = ctypes.CDLL(None, use_errno=True)
 _libc.ptrace.argtypes = [ctypes.c_long, ctypes.c_long, ctypes.c_ulong, ctypes.c_void_p]
 _libc.ptrace.restype = ctypes.c_long
 _libc.prctl.argtypes = [ctypes.c_int, ctypes.c_ulong, ctypes.c_ulong, ctypes.c_ulong, ctypes.c_ulong]
-_libc.syscall.argtypes = [ctypes.c_long, ctypes.c_ulong, ctypes.c_ulong, ctypes.c_void_p]
+_libc.syscall.argtypes = [ctypes.c_long, *[ctypes.c_void_p] * 6]
 _libc.syscall.restype = ctypes.c_long
 
 _PR_SET_PDEATHSIG = 1
 _PR_SET_CHILD_SUBREAPER = 36
 _PR_SET_NO_NEW_PRIVS = 38
-_NR_SECCOMP = 317
+_NR_EXECVE, _NR_SECCOMP = 59, 317
 _SECCOMP_SET_MODE_FILTER = 1
 
 
@@ -112,6 +114,18 @@ def die_with_parent(signal: int) -> None:
     _prctl(_PR_SET_PDEATHSIG, signal)
 
 
+def execve_marked(path: bytes, words: Sequence[bytes], environment: Sequence[bytes], mark: int) -> None:
+    """execve(2) with a sixth argument, which the kernel does not look at. Returns only by an exception.
+
+    Raises:
+        OSError: what the kernel says.
+    """
+    argv = (ctypes.c_char_p * (len(words) + 1))(*words, None)
+    envp = (ctypes.c_char_p * (len(environment) + 1))(*environment, None)
+    _libc.syscall(_NR_EXECVE, path, argv, envp, None, None, mark)
+    raise _failed(f"execve {os.fsdecode(path)}")
+
+
 def seccomp_filter(program: bytes, flags: int) -> int:
     """Put this thread and its future children under a filter, for good; gives up gaining privileges by exec.
 
@@ -131,7 +145,8 @@ def seccomp_filter(program: bytes, flags: int) -> int:
         _fields_ = (("length", ctypes.c_ushort), ("filter", ctypes.c_char_p))
 
     argument = Program(len(program) // 8, program)
-    result = int(_libc.syscall(_NR_SECCOMP, _SECCOMP_SET_MODE_FILTER, flags, ctypes.addressof(argument)))
+    address = ctypes.addressof(argument)
+    result = int(_libc.syscall(_NR_SECCOMP, _SECCOMP_SET_MODE_FILTER, flags, address, None, None, None))
     if result < 0:
         raise _failed("seccomp")
     return result

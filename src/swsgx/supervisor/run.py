@@ -34,8 +34,16 @@ from collections.abc import Callable, Sequence
 
 from swsgx.supervisor.descendants import kill_descendants
 from swsgx.supervisor.image import IMAGE_BASE, Image, load_image
-from swsgx.supervisor.kernel import Ptrace, die_with_parent, move_memory, prctl_answers, ptrace, subreaper
-from swsgx.supervisor.seccomp import ASK, Listener, install, program
+from swsgx.supervisor.kernel import (
+    Ptrace,
+    die_with_parent,
+    execve_marked,
+    move_memory,
+    prctl_answers,
+    ptrace,
+    subreaper,
+)
+from swsgx.supervisor.seccomp import ASK, FIRST_EXEC, Listener, install, program
 from swsgx.supervisor.settings import Settings
 from swsgx.supervisor.supervisor import Supervisor
 
@@ -313,11 +321,12 @@ def _silence(fds: set[int]) -> None:
         os.close(null)
 
 
-def _environment() -> dict[bytes, bytes]:
-    """The environment that we were started with."""
+def _environment() -> tuple[list[bytes], bytes]:
+    """The environment that we were started with, and its PATH."""
     with open("/proc/self/environ", "rb") as file:
-        words = [word.partition(b"=") for word in file.read().split(b"\0") if b"=" in word]
-    return {name: value for name, _, value in words}
+        words = file.read().split(b"\0")[:-1]
+    path = next((word[5:] for word in words if word.startswith(b"PATH=")), os.defpath.encode())
+    return words, path
 
 
 def _candidates(name: bytes, path: bytes) -> list[bytes]:
@@ -332,8 +341,8 @@ def _become(words: Sequence[str], code: bytes, mask: _Mask, far: _socket.socket)
     """The target process, up to its exec. Returns the exit status when the program cannot be started."""
     # Under the filter, path calls and changes of signals may end this process: all that comes before.
     status = CANNOT_SUPERVISE
-    environment = _environment()
-    candidates = _candidates(os.fsencode(words[0]), environment.get(b"PATH", os.defpath.encode()))
+    environment, path = _environment()
+    candidates = _candidates(os.fsencode(words[0]), path)
     for number in (signal.SIGPIPE, signal.SIGXFSZ):
         signal.signal(number, signal.SIG_DFL)
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
@@ -352,10 +361,11 @@ def _become(words: Sequence[str], code: bytes, mask: _Mask, far: _socket.socket)
                 [b"y"], [(_socket.SOL_SOCKET, _socket.SCM_RIGHTS, listener.to_bytes(4, sys.byteorder))]
             )
             os.close(listener)
+        arguments = [os.fsencode(word) for word in words]
         for candidate in candidates[:-1]:
             with contextlib.suppress(OSError):
-                os.execve(candidate, list(words), environment)
-        os.execve(candidates[-1], list(words), environment)
+                execve_marked(candidate, arguments, environment, FIRST_EXEC)
+        execve_marked(candidates[-1], arguments, environment, FIRST_EXEC)
     except OSError as error:
         text = f"{error.strerror}" if error.errno else str(error)
         if status == CANNOT_RUN and error.errno == errno.EPERM:

@@ -12,6 +12,8 @@ What was learnt:
 - WAIT_KILLABLE_RECV (Linux 5.19): once a notification is received, only a fatal signal wakes the task. Without it a
   timer's signal makes execve start again, or fail with EINTR.
 - A second listener in a tree is EBUSY: in a run inside a run, the outer supervisor serves.
+- An exec that fails costs as much as one that succeeds, and a search of PATH makes many: so exec is trapped first, and
+  the image looks whether there is such a file. What it makes again is announced.
 - Two stages. The first filter is every program's: paths, the two calls by which a program that was handed a file of a
   node would use it first, and masks that would block SIGSYS. The second comes when a process first uses SGX.
 """
@@ -28,6 +30,7 @@ from swsgx.supervisor.kernel import seccomp_filter
 
 __all__ = [
     "ASK",
+    "FIRST_EXEC",
     "INJECTED",
     "PRCTL",
     "Listener",
@@ -43,6 +46,8 @@ __all__ = [
 PRCTL = 157
 INJECTED = 0x53475800
 ASK = 0x53475801
+#: Sixth argument of an execve that is announced at once: its process has no image that could look at the path first.
+FIRST_EXEC = 0x53475802
 #: PR_GET_DUMPABLE, PR_SET_DUMPABLE: a process that the supervisor cannot read would be lost.
 _DUMPABLE = (3, 4)
 
@@ -164,9 +169,11 @@ def _first_traps() -> dict[int, bytes]:
     # Folders that are opened relative to others are none of ours: who walks a tree would pay for it.
     folder = _argument(2) + _instruction(_ANY_BIT, _O_DIRECTORY, 0, 3)
     folder += _argument(0) + _instruction(_EQUAL, _AT_FDCWD, 1, 0) + _ALLOW
+    # posix_spawn(3) asks for all 64 actions. SIGILL and SIGSYS are those that may be ours.
+    question = _argument(0) + _unless(_EQUAL, 4, _TRAP) + _unless(_EQUAL, 31, _TRAP) + _allow_null(1)
     return {
         9: anonymous + code + shared,  # mmap
-        13: b"",  # rt_sigaction
+        13: question,  # rt_sigaction
         14: _argument(0) + _unless(_EQUAL, _SIG_UNBLOCK) + _allow_null(1),  # rt_sigprocmask
         16: _argument(1) + _instruction(_AND, 0xFF00) + _instruction(_EQUAL, 0xA400, 1, 0) + _ALLOW,  # ioctl
         101: _argument(0) + b"".join(_unless(_EQUAL, n, _TRAP) for n in _PTRACE_TRAPPED) + _ALLOW,  # ptrace
@@ -247,9 +254,12 @@ def program(start: int, end: int) -> bytes:
     """
     number = _instruction(_LOAD, _DATA_NR)
     i386 = number + _returns(_RET_USER_NOTIF, _EXEC_I386) + _ALLOW
+    notify = _instruction(_RETURN, _RET_USER_NOTIF)
+    announced = _own(start, end, notify) + _argument(5) + _unless(_EQUAL, FIRST_EXEC, notify) + _TRAP
     native = (
         number
-        + _returns(_RET_USER_NOTIF, (*_EXEC_X86_64, *_EXEC_X32))
+        + _returns(_RET_USER_NOTIF, _EXEC_X32)
+        + b"".join(_block(number, announced) for number in _EXEC_X86_64)
         + _block(PRCTL, _prctl(start, end))
         + _traps(_first_traps(), start, end)
         # CLONE_CLEAR_SIGHAND would take SIGSYS's handler away, and its flags are in memory: libc falls back to clone.

@@ -45,6 +45,8 @@ _EVENT_EXEC = 4
 _EVENT_SECCOMP = 7
 _EVENT_STOP = 128
 _OPTIONS = 1 << _EVENT_EXEC | 1 << _EVENT_SECCOMP | 1 << 20  # EXITKILL: a tracee does not outlive us
+#: struct known_files.count of native/supervised/cpuid.h: no file needs a patch, and a program does not ask.
+_ALL_FILES = b"\xff" * 8
 #: Milliseconds until forks whose children may be dead are looked at again.
 _LOOK_AGAIN = 1000
 #: What a task's death looks like, through ptrace and through /proc/PID/mem.
@@ -231,6 +233,8 @@ class Supervisor:
         """A program has its image, and not run yet."""
         if self._settings.patch:
             self._cpuid().program(tid, memory)
+        else:
+            os.pwrite(memory, _ALL_FILES, IMAGE_BASE + self._image.known)
         # The first bytes of scratch (native/supervised/cpuid.h): a tracee from the start; the 2019 form of the vDSO.
         later, old = tid in self._traced_later, self._settings.kernel == "v23"
         self._traced_later.discard(tid)

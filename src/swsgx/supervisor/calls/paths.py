@@ -107,6 +107,9 @@ def _folder(asked: Asked, path: str) -> str:
         found = _canonical(asked, path)
         if _is_node(asked, found):
             raise OSError(errno.ENOTDIR, os.strerror(errno.ENOTDIR)) from None
+        link = emulated.LINKS.get(found)
+        if link is not None:
+            return _folder(asked, f"{found.rpartition('/')[0]}/{link}/")
         if not asked.service.folders.adds_to(found):
             raise
         return found
