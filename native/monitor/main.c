@@ -43,20 +43,27 @@ int swsgx_start(const struct swsgx_monitor_config *config)
 	return 0;
 }
 
+/* Where our own code lies. */
+void image_code(uint64_t *begin, uint64_t *length)
+{
+	const Elf64_Ehdr *header = (const Elf64_Ehdr *)image_header;
+	const Elf64_Phdr *segment = (const Elf64_Phdr *)(image_header + header->e_phoff);
+
+	while (!(segment->p_flags & PF_X))
+		segment++;
+	*begin = (uint64_t)image_header + segment->p_vaddr;
+	*length = segment->p_memsz;
+}
+
 /*
  * Let SYSCALL trap while the selector says so, that is, inside enclaves; never for the monitor's own code. Refused
  * by kernels before 5.11: then a SYSCALL inside is executed, which the coverage table says.
  */
 void dispatch_system_calls(lp_t *lp)
 {
-	const Elf64_Ehdr *header = (const Elf64_Ehdr *)image_header;
-	const Elf64_Phdr *segment = (const Elf64_Phdr *)(image_header + header->e_phoff);
 	uint64_t begin, length;
 
-	while (!(segment->p_flags & PF_X))
-		segment++;
-	begin = (uint64_t)image_header + segment->p_vaddr;
-	length = segment->p_memsz;
+	image_code(&begin, &length);
 	lp->selector = SYSCALL_DISPATCH_FILTER_ALLOW;
 	lp->dispatching = monitor_state.dispatch && !sys_prctl(PR_SET_SYSCALL_USER_DISPATCH,
 							       PR_SYS_DISPATCH_ON, (long)begin, (long)length,

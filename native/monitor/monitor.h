@@ -143,6 +143,7 @@ extern const char enter_aep[], enter_fixup[], enter_interrupted[];
 extern const char enter_v23_aep[], enter_v23_fixup[];
 extern const char signal_return[];
 /* The image's own ELF header, from the linker. */
+void image_code(uint64_t *begin, uint64_t *length);
 extern const char image_header[] __asm__("__ehdr_start");
 
 static inline bool canonical(uint64_t address)

@@ -9,11 +9,17 @@
  *    monitor's where the program has a handler, and for every exception; else what the program asked for.
  *  - A vfork child shares this memory, but has actions of its own: what it changes is done for real, and not noted,
  *    except that an exception's stays ours.
+ *  - The first filter lets queries of actions pass: posix_spawn makes 64. A program that has asked for a mask which it
+ *    does not get has them trapped from then on.
  *  - rt_sigprocmask changes the frame, since the kernel puts the frame's mask in place when the handler returns.
  */
 #include "supervised.h"
 
 #include "sys.h"
+
+#include <linux/audit.h>
+#include <linux/filter.h>
+#include <linux/seccomp.h>
 
 #define STACK_ON 1u
 #define STACK_DISABLE 2u
@@ -84,6 +90,36 @@ bool is_vfork_child(void)
 	return target_state.armed && (uint32_t)sys_getpid() != monitor_state.pid;
 }
 
+/* Have this process's queries of actions trapped, for good. A filter of its own may forbid it: then it reads less. */
+static void trap_queries(void)
+{
+	static uint32_t done_by; /* a fork's child has the filter, a vfork's parent has not */
+	const uint32_t mine = (uint32_t)sys_getpid();
+	uint64_t start, length;
+
+	if (done_by == mine || target_state.armed)
+		return;
+	image_code(&start, &length);
+	struct sock_filter filter[] = {
+		BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, arch)),
+		BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, AUDIT_ARCH_X86_64, 0, 8),
+		BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
+		BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, __NR_rt_sigaction, 0, 6),
+		BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, instruction_pointer) + 4),
+		BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, 0, 0, 3),
+		BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, instruction_pointer)),
+		BPF_JUMP(BPF_JMP | BPF_JGE | BPF_K, (uint32_t)start, 0, 1),
+		BPF_JUMP(BPF_JMP | BPF_JGE | BPF_K, (uint32_t)(start + length), 0, 1),
+		BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_TRAP | TRAP_DATA),
+		BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
+	};
+	const struct sock_fprog program = { .len = sizeof(filter) / sizeof(*filter), .filter = filter };
+
+	if (sys_call4(__NR_seccomp, SECCOMP_SET_MODE_FILTER, SECCOMP_FILTER_FLAG_TSYNC, (long)&program, 0))
+		sys_call4(__NR_seccomp, SECCOMP_SET_MODE_FILTER, 0, (long)&program, 0);
+	done_by = mine;
+}
+
 long signal_action(const registers_t *r)
 {
 	struct kernel_sigaction action = { 0 }, *kept;
@@ -108,6 +144,8 @@ long signal_action(const registers_t *r)
 		old.mask |= believed_masks[signal];
 		if (change)
 			believed_masks[signal] = believed;
+		if (believed)
+			trap_queries();
 		return r->rdx ? copy_out(r->rdx, &old, sizeof(old)) : 0;
 	}
 	kept = &monitor_state.old_actions[signal];
