@@ -149,6 +149,24 @@ def _shown(names: list[str], values: tuple[object, ...]) -> dict[str, object]:
     return shown
 
 
+def _preamble(operation: Operation, cpu: Cpu) -> None:
+    """What the instruction itself checks before any leaf."""
+    if not cpu.msrs.sgx_enabled:
+        raise operation.gp(
+            "IA32_FEATURE_CONTROL is locked with SGX_ENABLE",
+            "bits 0 and 18 set",
+            cpu.msrs.feature_control,
+            remedy="enable SGX in the machine's configuration",
+        )
+    if operation.leaf.sgx2 and not cpu.model.sgx2:
+        raise operation.gp(
+            "the processor has SGX2",
+            "CPUID.12H.0:EAX bit 1",
+            cpu.model.name,
+            remedy="choose a CPU model with SGX2",
+        )
+
+
 def encls_leaf(
     operation: Operation,
 ) -> Callable[[Callable[Concatenate[Cpu, P], R]], Callable[Concatenate[Cpu, P], R]]:
@@ -160,24 +178,12 @@ def encls_leaf(
         @functools.wraps(body)
         def leaf(cpu: Cpu, /, *args: P.args, **kwargs: P.kwargs) -> R:
             with cpu.serial:
-                if not cpu.msrs.sgx_enabled:
-                    raise operation.gp(
-                        "IA32_FEATURE_CONTROL is locked with SGX_ENABLE",
-                        "bits 0 and 18 set",
-                        cpu.msrs.feature_control,
-                        remedy="enable SGX in the machine's configuration",
-                    )
-                if operation.leaf.sgx2 and not cpu.model.sgx2:
-                    raise operation.gp(
-                        "the processor has SGX2",
-                        "CPUID.12H.0:EAX bit 1",
-                        cpu.model.name,
-                        remedy="choose a CPU model with SGX2",
-                    )
                 if not cpu.trace.on:
+                    _preamble(operation, cpu)
                     return body(cpu, *args, **kwargs)
                 shown = _shown(names, args)
                 try:
+                    _preamble(operation, cpu)
                     result = body(cpu, *args, **kwargs)
                 except Fault as fault:
                     cpu.trace.event("leaf", operation.name, shown, fault.mnemonic, fault.reason)
