@@ -76,7 +76,7 @@ class Changing(RuleBasedStateMachine):
         super().__init__()
         self.book: dict[int, Page] = {}
         self.mms: list[AddressSpace] = []
-        self.inside = False
+        self.inside: set[int] = set()
 
     @initialize(prots=st.lists(st.sampled_from([1, 3, 7]), min_size=2, max_size=2))
     def boot(self, prots: list[int]) -> None:
@@ -108,8 +108,8 @@ class Changing(RuleBasedStateMachine):
             return
         for mm in self.mms:
             mm.exit()
-        if self.inside:
-            self.enter_or_leave()
+        for page in list(self.inside):
+            self.enter_or_leave(page)
         self.file.close()
         assert self.world.cpu.epc.free_count == EPC_PAGES
         assert not self.world.driver.leaked
@@ -117,10 +117,19 @@ class Changing(RuleBasedStateMachine):
 
     # Threads.
 
-    @rule()
-    def enter_or_leave(self) -> None:
-        self.inside = not self.inside
-        self.encl.store.page(PAGE_SIZE)[0] = int(self.inside)
+    @rule(page=st.just(1) | pages)
+    def enter_or_leave(self, page: int) -> None:
+        """A thread enters by a TCS, or leaves what may have been trimmed meanwhile."""
+        found = self.book.get(page)
+        usable = page == 1 or (
+            found is not None and found.page_type is PageType.TCS and not found.modified and found.is_tcs
+        )
+        if page not in self.inside and not usable:
+            return
+        self.inside ^= {page}
+        self.encl.store.page(page * PAGE_SIZE)[0] = int(page in self.inside)
+        if found is not None:
+            found.contents = bytes([int(page in self.inside)]) + found.contents[1:]
 
     @rule(page=pages, what=st.sampled_from([b"a" * PAGE_SIZE, b"b" * PAGE_SIZE, bytes(a_tcs())]))
     def store(self, page: int, what: bytes) -> None:
@@ -291,14 +300,40 @@ class Changing(RuleBasedStateMachine):
                 expected = errno.EPERM
             else:
                 del self.book[at]
+                self.inside.discard(at)
                 at += 1
         code = uapi.SGX_IOC_ENCLAVE_REMOVE_PAGES
         assert self.change(code, uapi.EnclaveRemovePages, first, count) == (expected, 0, at - first)
 
+    # What the smaller rules would seldom reach.
+
+    @rule(which=st.integers(0, 1), first=pages, count=counts)
+    def grow(self, which: int, first: int, count: int) -> None:
+        """A run of new pages."""
+        for page in range(first, min(first + count, PAGES)):
+            self.eaccept(which, page, 0x20B)
+
+    @rule(which=st.integers(0, 1))
+    def accept_all(self, which: int) -> None:
+        """The enclave agrees to everything."""
+        for page, found in list(self.book.items()):
+            if found.waits or found.restricted:
+                flags = secinfo_flags(found.page_type, found.perm)
+                flags |= 8 * found.pending | 16 * found.modified | 32 * found.restricted
+                self.eaccept(which, page, flags)
+
+    @rule(page=pages)
+    def make_a_tcs(self, page: int) -> None:
+        """The usual way to a new thread."""
+        self.eaccept(0, page, 0x20B)
+        self.store(page, bytes(a_tcs()))
+        self.modify(page, 1, PageType.TCS)
+        self.eaccept(0, page, 0x110)
+
     @precondition(lambda self: any(page.usable for page in self.book.values()))
     @rule()
     def trim_and_remove_all(self) -> None:
-        """What the smaller rules would seldom reach."""
+        """Page by page."""
         for page in [at for at, found in self.book.items() if found.usable]:
             self.modify(page, 1, TRIM)
             self.eaccept(0, page, 0x410)
@@ -386,7 +421,7 @@ class Changing(RuleBasedStateMachine):
     @invariant()
     def threads_inside_are_those_that_entered(self) -> None:
         for frame in self.world.cpu.enclaves if self.mms else ():
-            assert self.world.cpu.threads_inside(frame) == int(self.inside)
+            assert self.world.cpu.threads_inside(frame) == len(self.inside)
 
 
 TestChanging = pytest.mark.slow(Changing.TestCase)
