@@ -31,6 +31,7 @@ __all__ = ["LEAVES", "Executed", "ProcessPaging", "execute"]
 LEAVES = frozenset({Enclu.EACCEPT, Enclu.EMODPE, Enclu.EACCEPTCOPY})
 
 _ANY = int(VmaBits.R | VmaBits.W | VmaBits.X)
+_PRESENT, _WRITABLE = int(VmaBits.PRESENT), int(VmaBits.W)
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,9 +65,9 @@ class ProcessPaging:
         index, at = divmod(address - encl.base, PAGE_SIZE)
         bits = int(self._mapping.bits[index])
         frame = int(encl.store.frame_map[index])
-        if not bits & VmaBits.PRESENT or not bits & _ANY or not frame:
+        if not bits & _PRESENT or not bits & _ANY or not frame:
             raise page_fault(address, "a page-table entry", "none", write=write)
-        if write and not bits & VmaBits.W:
+        if write and not bits & _WRITABLE:
             raise page_fault(address, "a writable page", shown_prot(bits & _ANY), write=True, present=True)
         return EpcAddr(encl.driver.cpu.epc.address(frame - 1) + at)
 

@@ -19,8 +19,11 @@ __all__ = ["eaccept"]
 
 OP = Operation(Enclu.EACCEPT)
 
-_PENDING, _MODIFIED, _PR = SecinfoFlags.PENDING, SecinfoFlags.MODIFIED, SecinfoFlags.PR
-_CHANGED = EpcmState.MODIFIED | EpcmState.PR
+# Plain numbers: an enclave that grows executes this leaf once for each page.
+_PENDING, _MODIFIED, _PR = int(SecinfoFlags.PENDING), int(SecinfoFlags.MODIFIED), int(SecinfoFlags.PR)
+_CHANGED = int(EpcmState.MODIFIED | EpcmState.PR)
+_SETTLED = 0xFF & ~int(EpcmState.PENDING | EpcmState.MODIFIED | EpcmState.PR)
+_ENTRY_PENDING, _ENTRY_MODIFIED = int(EpcmState.PENDING), int(EpcmState.MODIFIED)
 
 
 @enclu_leaf(OP)
@@ -73,7 +76,7 @@ def eaccept(cpu: Cpu, thread: Inside, secinfo: Linaddr, page: Linaddr) -> LeafRe
         _check_tcs(cpu, thread, frame)
 
     # Commit.
-    entry.state &= ~int(EpcmState.PENDING | EpcmState.MODIFIED | EpcmState.PR) & 0xFF
+    entry.state &= _SETTLED
     if entry.pt == PageType.TCS:
         state.tcs.add(frame)
     state.store.changed()
@@ -115,8 +118,8 @@ def _compare(entry: EpcmEntry, page: Linaddr, flags: int) -> LeafResult | None:
     """PAGE_ATTRIBUTES_MISMATCH for the first thing in which the EPCM and the request differ."""
     pairs = (
         ("ENCLAVEADDRESS", int(page), entry.enclaveaddress),
-        ("PENDING", bool(flags & _PENDING), bool(entry.state & EpcmState.PENDING)),
-        ("MODIFIED", bool(flags & _MODIFIED), bool(entry.state & EpcmState.MODIFIED)),
+        ("PENDING", bool(flags & _PENDING), bool(entry.state & _ENTRY_PENDING)),
+        ("MODIFIED", bool(flags & _MODIFIED), bool(entry.state & _ENTRY_MODIFIED)),
         ("R, W and X", flags & PERM_MASK, entry.perm),
         ("PT", page_type_of(flags), entry.pt),
     )

@@ -33,6 +33,11 @@ __all__ = [
 ]
 
 
+# Plain numbers: these are looked at for each page that an enclave accepts.
+_VALID, _REG = int(EpcmState.VALID), int(PageType.REG)
+_IN_USE = int(EpcmState.VALID | EpcmState.PENDING | EpcmState.MODIFIED | EpcmState.BLOCKED)
+
+
 class Paging(Protocol):
     """What the page tables of the thread's process make of an address inside ELRANGE."""
 
@@ -128,6 +133,13 @@ def check_page(
 ) -> EpcmEntry:
     """Insist on a REG page of the enclave in its place, in no transition, with permissions ``perm``; else #PF."""
     entry = cpu.epcm[frame]
+    if (
+        entry.state & _IN_USE == _VALID
+        and entry.pt == _REG
+        and not perm & ~entry.perm
+        and is_right_place(entry, thread, address)
+    ):
+        return entry
     expected, found = f"REG, at {page_base(address):#x}, of this enclave, in use", _shown(entry)
 
     def refuse(rule: str) -> PageFault:
@@ -144,9 +156,7 @@ def check_page(
         raise refuse(".PT is PT_REG")
     if entry.secs != thread.secs:
         raise refuse(".ENCLAVESECS is the enclave's")
-    if entry.enclaveaddress != page_base(address):
-        raise refuse(f".ENCLAVEADDRESS is {operand}'s page")
-    return entry
+    raise refuse(f".ENCLAVEADDRESS is {operand}'s page")
 
 
 def is_right_place(entry: EpcmEntry, thread: Inside, address: Linaddr) -> bool:
