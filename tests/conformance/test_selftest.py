@@ -19,6 +19,9 @@ PASS = (
     "clobbered_vdso_and_user_function",
     "tcs_entry",
     "pte_permissions",
+    "tcs_permissions",
+    "remove_added_page_no_eaccept",
+    "remove_added_page_invalid_access",
 )
 
 #: These do not pass yet (they fail or are skipped), and what they wait for. One that passes on any kernel
@@ -26,13 +29,10 @@ PASS = (
 NOT_YET = {
     "unclobbered_vdso_oversubscribed": "paging",
     "unclobbered_vdso_oversubscribed_remove": "paging and SGX2",
-    "tcs_permissions": "SGX2: RESTRICT_PERMISSIONS",
     "epcm_permissions": "SGX2: RESTRICT_PERMISSIONS, EACCEPT, EMODPE",
     "augment": "SGX2: EAUG",
     "augment_via_eaccept": "SGX2: EAUG",
     "tcs_create": "SGX2: EAUG, MODIFY_TYPES, REMOVE_PAGES",
-    "remove_added_page_no_eaccept": "SGX2: MODIFY_TYPES, REMOVE_PAGES",
-    "remove_added_page_invalid_access": "SGX2: MODIFY_TYPES",
     "remove_added_page_invalid_access_after_eaccept": "SGX2: MODIFY_TYPES, EACCEPT",
     "remove_untouched_page": "SGX2: MODIFY_TYPES, EACCEPT, REMOVE_PAGES",
 }

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from tests.make.inside import Room
 from tests.make.leaves import Bench
 
 
@@ -13,5 +14,13 @@ from tests.make.leaves import Bench
 def bench() -> Iterator[Bench]:
     """An SGX2 machine with 64 EPC pages."""
     made = Bench()
+    yield made
+    made.cpu.close()
+
+
+@pytest.fixture
+def room() -> Iterator[Room]:
+    """An SGX2 machine with a thread inside an enclave."""
+    made = Room()
     yield made
     made.cpu.close()

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from swsgx.linux.profile import PROFILES, Profile
+from tests.make.running import Running, run
 from tests.make.world import World, make_world
 
 
@@ -22,3 +23,9 @@ def world() -> Iterator[World]:
 def upstream(request: pytest.FixtureRequest) -> Profile:
     """Each upstream kernel."""
     return PROFILES[request.param]
+
+
+@pytest.fixture
+def running(world: World) -> Iterator[Running]:
+    """An initialised enclave that is mapped, with holes."""
+    yield from run(world)

@@ -8,9 +8,13 @@ from collections.abc import Iterator
 import pytest
 
 from swsgx.cpu.encls.eadd import eadd
+from swsgx.cpu.encls.eaug import eaug
 from swsgx.cpu.encls.ecreate import ecreate
 from swsgx.cpu.encls.eextend import extend_page
 from swsgx.cpu.encls.einit import einit
+from swsgx.cpu.encls.emodpr import emodpr
+from swsgx.cpu.encls.emodt import emodt
+from swsgx.cpu.enclu.operands import EveryPage, Inside
 from swsgx.cpu.faults import Fault, GeneralProtection, LeafResult, PageFault
 from swsgx.cpu.machine import Cpu
 from swsgx.cpu.memory import ScratchMemory
@@ -19,7 +23,7 @@ from swsgx.identity.sigstruct import SigstructOptions, unsigned
 from swsgx.isa.address import PAGE_SIZE, EpcAddr, Linaddr
 from swsgx.isa.cpuid import CpuModel
 from swsgx.isa.errors import SgxError
-from swsgx.isa.flags import PageType
+from swsgx.isa.flags import PageType, secinfo_flags
 from swsgx.isa.sigstruct import Einittoken, Sigstruct
 from swsgx.isa.structs import Pageinfo, Secinfo, Secs
 from swsgx.native.abi import EpcmState
@@ -126,6 +130,38 @@ class Bench:
                 raise AssertionError(str(result.reason))
         return secs_page, reg, tcs
 
+    # A running enclave.
+
+    def eaug(self, owner: EpcAddr, offset: int, page: EpcAddr | None = None, /, **values: object) -> EpcAddr:
+        """A page that waits for its EACCEPT; ``values`` replace fields of PAGEINFO."""
+        at = page if page is not None else self.page()
+        info = {"linaddr": BASE + offset, "secs": owner}
+        eaug(self.cpu, self.memory, self.pageinfo(**(info | values)), at)
+        return at
+
+    def emodpr(self, page: EpcAddr, perm: int) -> LeafResult:
+        return emodpr(self.cpu, self.memory, self.secinfo(perm), page)
+
+    def emodt(self, page: EpcAddr, page_type: PageType) -> LeafResult:
+        return emodt(self.cpu, self.memory, self.secinfo(secinfo_flags(page_type)), page)
+
+    def inside(self, secs: EpcAddr) -> Inside:
+        """A thread inside the enclave, whose process maps all of it."""
+        frame = self.cpu.epc.frame(secs)
+        return Inside(frame, EveryPage(self.cpu, self.cpu.enclaves[frame]))
+
+    def own_secinfo(self, flags: int, *, offset: int = 0x40, reserved: bytes = b"") -> Linaddr:
+        """A SECINFO inside an enclave made by :meth:`enclave`, in its page at offset 0."""
+        data = Secinfo.of(flags=flags).buffer
+        frame = next(f for f in range(self.cpu.epc.frames) if self.cpu.epcm[f].enclaveaddress == BASE)
+        self.cpu.page(frame)[offset : offset + len(data)] = bytes(data[: 64 - len(reserved)]) + reserved
+        return Linaddr(BASE + offset)
+
+    def entry(self, page: EpcAddr) -> tuple[int, int, EpcmState]:
+        """Type, permissions and state of a page."""
+        found = self.cpu.epcm[self.cpu.epc.frame(page)]
+        return found.pt, found.perm, EpcmState(found.state)
+
     def change(self, page: EpcAddr, *, pt: PageType | None = None, state: EpcmState | None = None) -> None:
         """Write to the EPCM what SGX2 and paging leaves would."""
         frame = self.cpu.epc.frame(page)
@@ -135,13 +171,14 @@ class Bench:
         if state is not None:
             entry.state = EpcmState.VALID | state
 
-    def snapshot(self) -> tuple[bytes, bytes, dict[int, tuple[bytes, int, bytes, int]]]:
+    def snapshot(self) -> tuple[bytes, bytes, dict[int, tuple[object, ...]]]:
         """All that a refused leaf must leave alone: EPC, EPCM, and each enclave's own state."""
         cpu = self.cpu
-        enclaves = {
+        enclaves: dict[int, tuple[object, ...]] = {
             frame: (
                 state.measurement.digest(),
                 state.children,
+                (state.epoch, state.previous, frozenset(state.tcs)),
                 bytes(state.store.contents.view),
                 int(state.store.frame_map.sum()),
             )
@@ -150,7 +187,9 @@ class Bench:
         return bytes(cpu.epc.store.view), bytes(cpu.epcm.region.view), enclaves
 
     @contextlib.contextmanager
-    def refuses(self, kind: type[Fault], rule: str, address: int | None = None) -> Iterator[None]:
+    def refuses(
+        self, kind: type[Fault], rule: str, address: int | None = None, code: int = EPCM_CODE
+    ) -> Iterator[None]:
         """The block raises ``kind`` for a rule with these words, changes nothing, and the trace says so."""
         before = self.snapshot()
         with pytest.raises(kind) as caught:
@@ -158,7 +197,7 @@ class Bench:
         fault = caught.value
         assert rule in fault.reason.rule
         if isinstance(fault, PageFault) and address is not None:
-            assert (fault.address, fault.error_code) == (address, EPCM_CODE)
+            assert (fault.address, fault.error_code) == (address, code)
         if isinstance(fault, GeneralProtection):
             assert fault.error_code == 0
         assert self.snapshot() == before

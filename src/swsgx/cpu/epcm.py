@@ -73,7 +73,16 @@ class Epcm:
         row["epoch"] = 0
         row["state"] = int(state)
 
-    def set_run(self, frames: Frames, *, first_address: int, secs: int, pt: PageType, perm: int) -> None:
+    def set_run(
+        self,
+        frames: Frames,
+        *,
+        first_address: int,
+        secs: int,
+        pt: PageType,
+        perm: int,
+        state: EpcmState = EpcmState.VALID,
+    ) -> None:
         """Fill the entries of pages that follow each other in their enclave, as EADD does; home is the enclave."""
         count = len(frames)
         where: slice | Frames = frames
@@ -83,7 +92,7 @@ class Epcm:
         words = self._words
         words[where, 0] = addresses
         words[where, 2] = 0
-        words[where, 1] = secs | pt << 32 | perm << 40 | _VALID << 48 | HOME_ENCLAVE << 56
+        words[where, 1] = secs | pt << 32 | perm << 40 | int(state) << 48 | HOME_ENCLAVE << 56
 
     def clear(self, frames: int | Frames) -> None:
         """Make entries invalid; nothing stays of what they were."""

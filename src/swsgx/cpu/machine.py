@@ -17,6 +17,7 @@ from swsgx.cpu.faults import invariant
 from swsgx.cpu.keys import Secrets
 from swsgx.cpu.msr import Msrs
 from swsgx.cpu.store import EnclaveStore
+from swsgx.cpu.tracking import CountedThreads, Tracker
 from swsgx.identity.measure import Measurement
 from swsgx.isa.address import EpcAddr
 from swsgx.isa.cpuid import CpuModel
@@ -37,9 +38,9 @@ class SecsState:
         store: where the contents of the enclave's pages are.
         measurement: the running MRENCLAVE.
         children: enclave pages in the EPC.
-        tcs: frames of the enclave's TCS pages.
-        epoch: tracking epoch, from 1.
-        previous: threads that entered before the present epoch and are still inside.
+        tcs: frames of pages that are, or were until they were trimmed, usable TCSs.
+        epoch: tracking epoch, from 1; see :mod:`swsgx.cpu.tracking`.
+        previous: threads that entered before the present epoch and are still inside, if they are counted here.
         isvfamilyid, isvextprodid: from SIGSTRUCT, 16 bytes each.
         padding: 352 bytes of the verified signature's encoding.
     """
@@ -72,6 +73,7 @@ class Cpu:
         cpusvn: security version, 16 bytes.
         enclaves: what each SECS holds, by EPC frame.
         serial: held by a running leaf.
+        tracker: knows which threads have left their enclave since an epoch began.
         unmasked_event: asked once by each EINIT: is an interrupt pending that EINIT must make way for?
     """
 
@@ -93,8 +95,10 @@ class Cpu:
         self.cpusvn = bytes(16)
         self.enclaves: dict[int, SecsState] = {}
         self.serial = threading.RLock()
+        self.tracker: Tracker = CountedThreads(self.threads_inside)
         self.unmasked_event: Callable[[], bool] = lambda: False
         self._locked: dict[int, int] = {}
+        self._changing: dict[int, int] = {}
         self._measuring: dict[int, int] = {}
         self._last_eid = 0
         self._closed = False
@@ -105,6 +109,12 @@ class Cpu:
     def lock(self, page: EpcAddr) -> Iterator[None]:
         """While open, leaves find the page in use by another logical processor."""
         with self._counted(self._locked, self.epc.frame(page)):
+            yield
+
+    @contextlib.contextmanager
+    def lock_sgx2(self, page: EpcAddr) -> Iterator[None]:
+        """While open, leaves find the page being changed by an SGX2 leaf of another logical processor."""
+        with self._counted(self._changing, self.epc.frame(page)):
             yield
 
     @contextlib.contextmanager
@@ -128,9 +138,13 @@ class Cpu:
         """Whether another logical processor is using the page."""
         return frame in self._locked
 
+    def is_changing(self, frame: int) -> bool:
+        """Whether another logical processor is changing the page by an SGX2 leaf."""
+        return frame in self._changing
+
     def any_locked(self) -> bool:
         """Whether any page at all is in use by another logical processor."""
-        return bool(self._locked)
+        return bool(self._locked or self._changing)
 
     def is_measuring(self, frame: int) -> bool:
         """Whether another logical processor is extending the measurement of the enclave with this SECS."""

@@ -17,15 +17,16 @@ import numpy as np
 from swsgx.cpu.faults import Fault, GeneralProtection, LeafResult, PageFault
 from swsgx.isa.address import EpcAddr, Linaddr, is_aligned
 from swsgx.isa.errors import SgxError
+from swsgx.isa.flags import PageFaultCode
 from swsgx.isa.layout import SDM, Layout
-from swsgx.isa.leaves import Encls
+from swsgx.isa.leaves import Encls, Enclu
 from swsgx.trace import Reason, hexed
 
 if TYPE_CHECKING:
     from swsgx.cpu.machine import Cpu
     from swsgx.cpu.memory import LinearMemory
 
-__all__ = ["Operation", "encls_leaf"]
+__all__ = ["Operation", "encls_leaf", "enclu_leaf"]
 
 #: Codes that a leaf reports with CF=1 and ZF=0: they inform, nothing failed.
 _INFORMING = frozenset(
@@ -41,7 +42,7 @@ class Operation:
         leaf: the leaf function.
     """
 
-    leaf: Encls
+    leaf: Encls | Enclu
 
     @property
     def name(self) -> str:
@@ -63,9 +64,28 @@ class Operation:
         """#GP(0) with its reason; the caller raises it."""
         return GeneralProtection(self.reason(rule, expected, found, remedy=remedy))
 
-    def pf(self, address: int, rule: str, expected: object, found: object, *, remedy: str = "") -> PageFault:
-        """#PF at ``address`` with the SGX bit and its reason; the caller raises it."""
-        return PageFault(Linaddr(address), self.reason(rule, expected, found, remedy=remedy))
+    def pf(
+        self,
+        address: int,
+        rule: str,
+        expected: object,
+        found: object,
+        *,
+        remedy: str = "",
+        write: bool | None = None,
+    ) -> PageFault:
+        """#PF at ``address`` with the SGX bit and its reason; the caller raises it.
+
+        The manual leaves W open. By default it is set for a leaf of ENCLS, as KVM injects it, and clear for one of
+        ENCLU, which also has U; ``write`` says that the leaf writes to the page.
+        """
+        user = isinstance(self.leaf, Enclu)
+        code = PageFaultCode.P | PageFaultCode.SGX
+        if user:
+            code |= PageFaultCode.U
+        if not user if write is None else write:
+            code |= PageFaultCode.W
+        return PageFault(Linaddr(address), self.reason(rule, expected, found, remedy=remedy), code)
 
     def code(
         self, error: SgxError, rule: str, expected: object, found: object, *, remedy: str = ""
@@ -86,6 +106,11 @@ class Operation:
             section = f"{cpu.epc.base:#x}-{cpu.epc.base + cpu.epc.size:#x}"
             raise self.pf(address, f"{operand} is in the EPC", section, address)
         return cpu.epc.frame(address)
+
+    def valid(self, cpu: Cpu, operand: str, address: EpcAddr, frame: int) -> None:
+        """Insist that a page is valid; else #PF."""
+        if not cpu.epcm.valid(frame):
+            raise self.pf(address, f"EPCM({operand}).VALID is 1", "a valid page", "a free page")
 
     def unlocked(self, cpu: Cpu, operand: str, frame: int) -> None:
         """Insist that no other leaf is using the page; else #GP(0)."""
@@ -124,6 +149,24 @@ def _shown(names: list[str], values: tuple[object, ...]) -> dict[str, object]:
     return shown
 
 
+def _preamble(operation: Operation, cpu: Cpu) -> None:
+    """What the instruction itself checks before any leaf."""
+    if not cpu.msrs.sgx_enabled:
+        raise operation.gp(
+            "IA32_FEATURE_CONTROL is locked with SGX_ENABLE",
+            "bits 0 and 18 set",
+            cpu.msrs.feature_control,
+            remedy="enable SGX in the machine's configuration",
+        )
+    if operation.leaf.sgx2 and not cpu.model.sgx2:
+        raise operation.gp(
+            "the processor has SGX2",
+            "CPUID.12H.0:EAX bit 1",
+            cpu.model.name,
+            remedy="choose a CPU model with SGX2",
+        )
+
+
 def encls_leaf(
     operation: Operation,
 ) -> Callable[[Callable[Concatenate[Cpu, P], R]], Callable[Concatenate[Cpu, P], R]]:
@@ -135,17 +178,12 @@ def encls_leaf(
         @functools.wraps(body)
         def leaf(cpu: Cpu, /, *args: P.args, **kwargs: P.kwargs) -> R:
             with cpu.serial:
-                if not cpu.msrs.sgx_enabled:
-                    raise operation.gp(
-                        "IA32_FEATURE_CONTROL is locked with SGX_ENABLE",
-                        "bits 0 and 18 set",
-                        cpu.msrs.feature_control,
-                        remedy="enable SGX in the machine's configuration",
-                    )
                 if not cpu.trace.on:
+                    _preamble(operation, cpu)
                     return body(cpu, *args, **kwargs)
                 shown = _shown(names, args)
                 try:
+                    _preamble(operation, cpu)
                     result = body(cpu, *args, **kwargs)
                 except Fault as fault:
                     cpu.trace.event("leaf", operation.name, shown, fault.mnemonic, fault.reason)
@@ -159,3 +197,7 @@ def encls_leaf(
         return leaf
 
     return decorate
+
+
+#: The same for a leaf of ENCLU; which side of the enclave boundary it is on, its caller knows.
+enclu_leaf = encls_leaf

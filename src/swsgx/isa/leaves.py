@@ -50,6 +50,11 @@ class Encls(IntEnum):
             Encls.EAUG,
         )
 
+    @property
+    def sgx2(self) -> bool:
+        """Whether only a CPU with SGX2 has the leaf (CPUID.12H.0:EAX[1]); elsewhere it is unknown: #GP."""
+        return self in (Encls.EAUG, Encls.EMODPR, Encls.EMODT)
+
 
 class Enclu(IntEnum):
     """ENCLU leaves by EAX. Source: SDM, "Supervisor and User Mode Enclave Instruction Leaf Functions"."""
@@ -69,3 +74,8 @@ class Enclu(IntEnum):
     def inside(self) -> bool:
         """Whether the leaf is for enclave code; EENTER and ERESUME are for the outside. Wrong side: #GP."""
         return self not in (Enclu.EENTER, Enclu.ERESUME, Enclu.EVERIFYREPORT2)
+
+    @property
+    def sgx2(self) -> bool:
+        """Whether only a CPU with SGX2 has the leaf (CPUID.12H.0:EAX[1]); elsewhere it is unknown: #GP."""
+        return self in (Enclu.EACCEPT, Enclu.EMODPE, Enclu.EACCEPTCOPY)

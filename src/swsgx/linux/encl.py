@@ -208,6 +208,12 @@ class Encl:
         self.max_prot[first : first + count] = ceiling
         self.page_count += count
 
+    def remove(self, first: int, count: int) -> None:
+        """Pages were removed: nothing is known of them any more. The VA pages they needed stay."""
+        self.page_type[first : first + count] = 0
+        self.max_prot[first : first + count] = 0
+        self.page_count -= count
+
     def may_map(self, start: int, end: int, prot: int, personality: int, operation: str) -> Outcome:
         """The rule common to mmap and mprotect.
 
@@ -262,20 +268,28 @@ class Encl:
             )
         return OK
 
-    def effective(self, first: int, last: int, prot: int) -> Bytes:
-        """What pages ``first`` to ``last`` really get under a VMA with ``prot``: R 1, W 2, X 4 each.
+    def usable(self, first: int, last: int) -> Bytes:
+        """What the EPCM lets the enclave do with pages ``first`` to ``last``: R 1, W 2, X 4 each.
 
-        A REG page in the EPC, in no transition, gets what VMA and EPCM both allow; all else gets 0, and so does
-        a page under a VMA that is wider than its ceiling.
+        0 unless it is a REG page that waits for no EACCEPT. A permission restriction under way (PR) takes nothing
+        beyond what EMODPR has taken already.
         """
         frames = self.store.frame_map[first:last]
         columns = self.driver.cpu.epcm.columns
         at = np.where(frames != 0, frames, 1) - np.uint32(1)
         usable = (frames != 0) & (columns["pt"][at] == int(PageType.REG))
-        usable &= columns["state"][at] == int(EpcmState.VALID)
-        usable &= (self.max_prot[first:last] & prot) == prot
-        perms: Bytes = columns["perm"][at] & np.uint8(prot & _PERM)
+        usable &= columns["state"][at] & ~np.uint8(EpcmState.PR) == int(EpcmState.VALID)
+        perms: Bytes = columns["perm"][at]
         perms[~usable] = 0
+        return perms
+
+    def effective(self, first: int, last: int, prot: int) -> Bytes:
+        """What pages ``first`` to ``last`` really get under a VMA with ``prot``: R 1, W 2, X 4 each.
+
+        What VMA and EPCM both allow; nothing under a VMA that is wider than the page's ceiling.
+        """
+        perms = self.usable(first, last) & np.uint8(prot & _PERM)
+        perms[(self.max_prot[first:last] & prot) != prot] = 0
         return perms
 
     def runs(self, start: int, end: int, prot: int) -> Iterator[MappedRun]:
@@ -293,6 +307,12 @@ class Encl:
             yield MappedRun(Linaddr(low + begin * PAGE_SIZE), (stop - begin) * PAGE_SIZE, int(perms[begin]))
         if end > high:
             yield MappedRun(Linaddr(high), end - high, 0)
+
+    def zap(self, first: int, count: int) -> None:
+        """Page-table entries of a range of pages go, in every address space; the next touch is a fault."""
+        start = self.base + first * PAGE_SIZE
+        for mapping in list(self.mappings):
+            mapping.mm.zap(mapping, start, start + count * PAGE_SIZE)
 
     def pages_changed(self, first: int, count: int) -> None:
         """EPCM entries or ceilings of a range of pages changed: tell every address space that maps them."""

@@ -31,6 +31,10 @@ class FailurePoint(Enum):
     """sgx_encl_add_page: the EPC page for an enclave page."""
     CRYPTO = auto()
     """sgx_get_key_hash: the hash of the modulus."""
+    LOAD_PAGE = auto()
+    """sgx_encl_load_page: the page cannot be had now (EBUSY) or at all, in the SGX2 ioctls."""
+    RECLAIMED = auto()
+    """sgx_unmark_page_reclaimable: the page is on its way out of the EPC."""
     MM_LIST = auto()
     """sgx_encl_mm_add: the record of an address space."""
 

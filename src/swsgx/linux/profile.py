@@ -21,6 +21,7 @@ __all__ = [
     "AddPagesRules",
     "CreateCheck",
     "CreateRules",
+    "FaultRules",
     "InitCheck",
     "InitRules",
     "MapRules",
@@ -194,6 +195,19 @@ class MapRules:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class FaultRules:
+    """Page faults in an enclave's mapping.
+
+    Attributes:
+        needs_init: before INIT the driver has no page for anybody.
+        checks_ceiling: a mapping wider than the page's ceiling gets no page.
+    """
+
+    needs_init: bool
+    checks_ceiling: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Profile:
     """One kernel's behaviour.
 
@@ -206,6 +220,7 @@ class Profile:
         static_reserved_attributes: attributes that no SIGSTRUCT may require.
         count_ioctl: ADD_PAGES is 0xC030A401 with count; else 0xC028A401.
         debug_needs_init: debuggers must wait for INIT.
+        sgx2: it uses SGX2 where the processor has it: three more ioctls, and EAUG on page faults.
         dead_state: failures can kill an enclave; then ioctls say EFAULT once and EBUSY ever after.
     """
 
@@ -218,11 +233,13 @@ class Profile:
     static_reserved_attributes: int
     count_ioctl: bool
     debug_needs_init: bool
+    sgx2: bool
     dead_state: bool
     create: CreateRules = field(repr=False)
     add_pages: AddPagesRules = field(repr=False)
     init: InitRules = field(repr=False)
     mapping: MapRules = field(repr=False)
+    faults: FaultRules = field(repr=False)
 
     def source(self, function: str) -> str:
         """Where a rule stands: ``"Linux 6.12, sgx/ioctl.c: sgx_encl_create"``."""
@@ -249,6 +266,7 @@ UPSTREAM_6_12 = Profile(
     static_reserved_attributes=_BITS_64 & ~int(_KNOWN | Attributes.AEXNOTIFY),
     count_ioctl=True,
     debug_needs_init=False,
+    sgx2=True,
     dead_state=False,
     create=CreateRules(
         checks=(
@@ -307,6 +325,7 @@ UPSTREAM_6_12 = Profile(
         none_is_free=False,
         private_exact=True,
     ),
+    faults=FaultRules(needs_init=False, checks_ceiling=True),
 )
 
 # Commit "x86/sgx: Allow enclaves to use Asynchrounous Exit Notification" (6.2) brought AEX-notify.
@@ -328,6 +347,7 @@ V23 = Profile(
     static_reserved_attributes=_BITS_64 & ~int(_KNOWN),
     count_ioctl=False,
     debug_needs_init=True,
+    sgx2=False,
     dead_state=True,
     create=CreateRules(
         checks=(
@@ -385,6 +405,7 @@ V23 = Profile(
         none_is_free=True,
         private_exact=False,
     ),
+    faults=FaultRules(needs_init=True, checks_ceiling=False),
 )
 
 #: All profiles by name.

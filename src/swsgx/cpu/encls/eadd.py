@@ -15,6 +15,7 @@ import numpy as np
 
 from swsgx.cpu.encls.eextend import extend_page
 from swsgx.cpu.encls.secinfo import check_secinfo, read_secinfo
+from swsgx.cpu.encls.tcs import check_limits, check_reserved
 from swsgx.cpu.epc import Frames
 from swsgx.cpu.epcm import HOME_ENCLAVE, HOME_EPC, is_consecutive
 from swsgx.cpu.faults import PageFault
@@ -168,13 +169,8 @@ def _add(
 def _tcs(data: bytes, attributes: Attributes) -> bytes:
     """Check a TCS source page; returns what goes into the EPC."""
     tcs = Tcs(bytearray(data))
-    reserved = tcs.first_nonzero_reserved()
-    if reserved is not None:
-        raise OP.gp("TCS reserved bytes are zero", "zero", f"byte {reserved[1]} ({reserved[0]}) is not")
-    if not attributes & Attributes.MODE64BIT:
-        for name, limit in (("FSLIMIT", tcs.fslimit), ("GSLIMIT", tcs.gslimit)):
-            if limit & 0xFFF != 0xFFF:
-                raise OP.gp(f"TCS.{name} of a 32-bit enclave ends a page", "low 12 bits 0xfff", limit)
+    check_reserved(OP, tcs)
+    check_limits(OP, tcs, attributes)
     tcs.flags &= ~int(TcsFlags.DBGOPTIN)
     tcs.cssa = 0
     tcs.aep = 0

@@ -15,7 +15,7 @@ from swsgx.isa.flags import PageType
 from swsgx.isa.leaves import Encls
 from swsgx.native.abi import EpcmState
 
-__all__ = ["eremove", "run"]
+__all__ = ["eremove", "run", "run_trimmed"]
 
 OP = Operation(Encls.EREMOVE)
 
@@ -114,4 +114,35 @@ def run(cpu: Cpu, secs: EpcAddr, frames: Frames) -> None:
     state.store.contents.punch(0, state.store.contents.size)
     state.tcs.clear()
     state.children = 0
+    state.store.changed()
+
+
+@encls_leaf(OP)
+def run_trimmed(cpu: Cpu, secs: EpcAddr, frames: Frames) -> None:
+    """EREMOVE trimmed and accepted pages that follow each other in their enclave, whoever is inside.
+
+    Args:
+        secs: the enclave's SECS; it stays.
+        frames: the pages, in the order of their addresses; contents are in the enclave's store.
+
+    Raises:
+        InternalError: a page is not like that.
+    """
+    secs_frame = cpu.epc.frame(secs)
+    state = cpu.enclaves[secs_frame]
+    columns, count = cpu.epcm.columns, len(frames)
+    first = int(columns["enclaveaddress"][frames[0]])
+    good = (columns["pt"][frames] == int(PageType.TRIM)) & (columns["secs"][frames] == secs_frame)
+    good &= columns["state"][frames] & (EpcmState.VALID | EpcmState.MODIFIED) == EpcmState.VALID
+    good &= columns["enclaveaddress"][frames] == np.arange(
+        first, first + count * PAGE_SIZE, PAGE_SIZE, dtype=np.uint64
+    )
+    good &= columns["home"][frames] == HOME_ENCLAVE
+    invariant(
+        bool(good.all()) and not cpu.any_locked(), "EREMOVE: trimmed and accepted pages", secs=secs_frame
+    )
+    cpu.epcm.clear(frames)
+    state.store.forget(first - state.store.head.baseaddr, count * PAGE_SIZE)
+    state.tcs.difference_update(frames.tolist() if state.tcs else ())
+    state.children -= count
     state.store.changed()

@@ -9,7 +9,15 @@ from typing import TYPE_CHECKING
 
 from swsgx.isa.layout import Layout
 from swsgx.linux import uapi
-from swsgx.linux.ioctl import add_pages, create, init, provision
+from swsgx.linux.ioctl import (
+    add_pages,
+    create,
+    init,
+    modify_types,
+    provision,
+    remove_pages,
+    restrict_permissions,
+)
 from swsgx.linux.outcome import Outcome, refuse
 from swsgx.linux.profile import V23
 from swsgx.linux.task import BadAddress, Task
@@ -26,7 +34,15 @@ _COMMON: dict[int, tuple[Handler, type[Layout]]] = {
     uapi.SGX_IOC_ENCLAVE_INIT: (init.init, uapi.EnclaveInit),
     uapi.SGX_IOC_ENCLAVE_PROVISION: (provision.provision, uapi.EnclaveProvision),
 }
-_UPSTREAM = _COMMON | {uapi.SGX_IOC_ENCLAVE_ADD_PAGES: (add_pages.add_pages, uapi.EnclaveAddPages)}
+_UPSTREAM = _COMMON | {
+    uapi.SGX_IOC_ENCLAVE_ADD_PAGES: (add_pages.add_pages, uapi.EnclaveAddPages),
+    uapi.SGX_IOC_ENCLAVE_RESTRICT_PERMISSIONS: (
+        restrict_permissions.restrict_permissions,
+        uapi.EnclaveRestrictPermissions,
+    ),
+    uapi.SGX_IOC_ENCLAVE_MODIFY_TYPES: (modify_types.modify_types, uapi.EnclaveModifyTypes),
+    uapi.SGX_IOC_ENCLAVE_REMOVE_PAGES: (remove_pages.remove_pages, uapi.EnclaveRemovePages),
+}
 _V23 = _COMMON | {uapi.SGX_IOC_ENCLAVE_ADD_PAGES_V23: (add_pages.add_pages, uapi.EnclaveAddPagesV23)}
 
 
