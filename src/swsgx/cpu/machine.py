@@ -16,6 +16,7 @@ from swsgx.cpu.epcm import HOME_EPC, Epcm
 from swsgx.cpu.faults import invariant
 from swsgx.cpu.keys import Secrets
 from swsgx.cpu.msr import Msrs
+from swsgx.cpu.pager import Pager
 from swsgx.cpu.store import EnclaveStore
 from swsgx.identity.measure import Measurement
 from swsgx.isa.address import EpcAddr
@@ -39,7 +40,8 @@ class SecsState:
         children: enclave pages in the EPC.
         tcs: frames of the enclave's TCS pages.
         epoch: tracking epoch, from 1.
-        previous: threads that entered before the present epoch and are still inside.
+        previous: entries made before the present epoch that had not ended when somebody last looked; see
+            :mod:`swsgx.cpu.tracking`.
         isvfamilyid, isvextprodid: from SIGSTRUCT, 16 bytes each.
         padding: 352 bytes of the verified signature's encoding.
     """
@@ -51,7 +53,7 @@ class SecsState:
     children: int = 0
     tcs: set[int] = field(default_factory=set)
     epoch: int = 1
-    previous: int = 0
+    previous: frozenset[int] = frozenset()
     isvfamilyid: bytes = bytes(16)
     isvextprodid: bytes = bytes(16)
     padding: bytes = field(default=bytes(352), repr=False)
@@ -71,6 +73,10 @@ class Cpu:
         msrs: registers, among them the launch hash.
         cpusvn: security version, 16 bytes.
         enclaves: what each SECS holds, by EPC frame.
+        written_out: what each SECS holds that EWB has written out, by EID.
+        pager: the paging key and the versions.
+        inside: entries into an enclave that have not ended, each by a number of its own; by default the frames of
+            its active TCS pages. Whoever runs threads can tell better: see :mod:`swsgx.cpu.tracking`.
         serial: held by a running leaf.
         unmasked_event: asked once by each EINIT: is an interrupt pending that EINIT must make way for?
     """
@@ -92,6 +98,9 @@ class Cpu:
         self.msrs = Msrs()
         self.cpusvn = bytes(16)
         self.enclaves: dict[int, SecsState] = {}
+        self.written_out: dict[int, SecsState] = {}
+        self.pager = Pager(random)
+        self.inside: Callable[[SecsState], frozenset[int]] = self.active_tcs
         self.serial = threading.RLock()
         self.unmasked_event: Callable[[], bool] = lambda: False
         self._locked: dict[int, int] = {}
@@ -165,7 +174,11 @@ class Cpu:
 
     def threads_inside(self, secs: int) -> int:
         """How many logical processors are inside the enclave: its TCS pages whose STATE is active."""
-        return sum(any(self.page(frame)[:8]) for frame in self.enclaves[secs].tcs)
+        return len(self.active_tcs(self.enclaves[secs]))
+
+    def active_tcs(self, state: SecsState) -> frozenset[int]:
+        """Frames of an enclave's TCS pages whose STATE is active."""
+        return frozenset(frame for frame in state.tcs if any(self.page(frame)[:8]))
 
     def owner(self, frame: int) -> SecsState:
         """The enclave that owns a REG, TCS or TRIM page."""
@@ -178,13 +191,20 @@ class Cpu:
         entry = self.epcm[frame]
         return entry.enclaveaddress - self.enclaves[entry.secs].store.head.baseaddr
 
+    def forget_written_out(self, eid: int) -> None:
+        """A SECS that EWB has written out will never come back: give its enclave's memory back."""
+        state = self.written_out.pop(eid, None)
+        if state is not None:
+            state.store.close()
+
     def close(self) -> None:
         """Give all memory back; the machine is of no use afterwards. Enclave files should be closed before."""
         if self._closed:
             return
         self._closed = True
-        for state in self.enclaves.values():
+        for state in (*self.enclaves.values(), *self.written_out.values()):
             state.store.close()
         self.enclaves.clear()
+        self.written_out.clear()
         self.epcm.close()
         self.epc.close()
