@@ -6,6 +6,7 @@ A *frame* is a page of the EPC by number. Contents of enclave pages are kept wit
 
 from __future__ import annotations
 
+import threading
 from collections import deque
 
 import numpy as np
@@ -43,6 +44,7 @@ class Epc:
         # Runs of free frames, head first: [first, end) pairs, or arrays of what was given back.
         self._free: deque[Frames | tuple[int, int]] = deque([(0, self.frames)])
         self.free_count = self.frames
+        self._lock = threading.Lock()
 
     @property
     def size(self) -> int:
@@ -68,13 +70,21 @@ class Epc:
 
     def allocate(self) -> int | None:
         """Take the frame that has been free longest; None when there is none."""
-        if not self.free_count:
-            return None
-        return int(self.allocate_run(1)[0])
+        taken = self.allocate_up_to(1)
+        return int(taken[0]) if len(taken) else None
 
     def allocate_run(self, count: int) -> Frames:
         """Take the ``count`` frames that have been free longest; there must be as many."""
-        invariant(count <= self.free_count, "EPC: enough frames are free", count=count, free=self.free_count)
+        taken = self.allocate_up_to(count)
+        invariant(len(taken) == count, "EPC: enough frames are free", count=count, free=len(taken))
+        return taken
+
+    def allocate_up_to(self, count: int) -> Frames:
+        """Take the ``count`` frames that have been free longest, or as many as there are."""
+        with self._lock:
+            return self._take(min(count, self.free_count))
+
+    def _take(self, count: int) -> Frames:
         taken: list[Frames] = []
         wanted = count
         while wanted:
@@ -97,14 +107,16 @@ class Epc:
         """Put frames at the tail of the free list."""
         run = np.array([frames], np.uint32) if isinstance(frames, int) else frames
         if len(run):
-            self._free.append(run)
-            self.free_count += len(run)
+            with self._lock:
+                self._free.append(run)
+                self.free_count += len(run)
 
     def unread(self, frames: Frames) -> None:
         """Put frames back at the head: they were taken, and were never needed."""
         if len(frames):
-            self._free.appendleft(frames)
-            self.free_count += len(frames)
+            with self._lock:
+                self._free.appendleft(frames)
+                self.free_count += len(frames)
 
     def close(self) -> None:
         """Give the memory back."""

@@ -102,7 +102,7 @@ class Pager:
 
 def _lines(table: Bytes) -> Iterator[memoryview]:
     """The rows of a contiguous table."""
-    flat, width = memoryview(table.reshape(-1)), table.shape[1]
+    flat, width = table.reshape(-1).data, table.shape[1]
     return (flat[at : at + width] for at in range(0, len(flat), width))
 
 

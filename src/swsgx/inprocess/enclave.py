@@ -247,6 +247,7 @@ class Enclave:
     def mrenclave(self) -> bytes:
         """The measurement that EINIT stored, 32 bytes."""
         self._must_be_open()
+        self.file.encl.ensure_resident(())
         secs = self.file.encl.secs
         if secs is None:
             raise InternalError("enclave: a created enclave has a SECS")

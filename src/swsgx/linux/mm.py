@@ -13,6 +13,8 @@ import threading
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from swsgx.isa.address import Linaddr
 from swsgx.linux.encl import EnclaveMapping
 from swsgx.linux.engine import Engine, ModelOnly
@@ -34,6 +36,7 @@ from swsgx.linux.vma import (
     TASK_SIZE,
     Vma,
 )
+from swsgx.native.abi import VmaBits
 
 if TYPE_CHECKING:
     from swsgx.linux.device import EnclaveFile
@@ -322,6 +325,13 @@ class AddressSpace:
                 if vma.mapping is mapping:
                     low, high = max(vma.start, start), min(vma.end, end)
                     self.engine.protect(vma.encl, list(vma.encl.runs(low, high, vma.prot)))
+
+    def zap(self, mapping: EnclaveMapping, start: int, end: int) -> None:
+        """Pages of the range leave the EPC: :meth:`sync`, and page-table entries are gone."""
+        with self.lock:
+            self.sync(mapping, start, end)
+            first, last = mapping.clip(start, end)
+            mapping.bits[first:last] &= np.uint8(~VmaBits.PRESENT & 0xFF)
 
     def forget(self, mapping: EnclaveMapping) -> None:
         """The enclave's file was released, or this process ends: leave the enclave's mm list.

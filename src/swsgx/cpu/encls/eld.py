@@ -140,7 +140,7 @@ def _place(cpu: Cpu, secs: int | None, frame: int, linaddr: int, page_type: Page
         store = cpu.enclaves[secs].store
         offset = linaddr - store.head.baseaddr
         if not store.frame_map[offset // PAGE_SIZE]:
-            store.page(offset)[:] = memoryview(data)
+            store.page(offset)[:] = data.data
             store.frame_map[offset // PAGE_SIZE] = frame + 1
             return HOME_ENCLAVE
     elif page_type is PageType.SECS:
@@ -152,7 +152,7 @@ def _place(cpu: Cpu, secs: int | None, frame: int, linaddr: int, page_type: Page
         state.store.head.secs_frame = frame
         cpu.enclaves[frame] = state
         state.store.changed()
-    cpu.epc.page(frame)[:] = memoryview(data)
+    cpu.epc.page(frame)[:] = data.data
     return HOME_EPC
 
 
@@ -270,7 +270,7 @@ def _run_clean(
     indexes = (linaddrs - np.uint64(store.head.baseaddr)) // np.uint64(PAGE_SIZE)
     at = 0
     for first, count in consecutive(indexes):
-        store.fill(first * PAGE_SIZE, memoryview(plain[at : at + count].reshape(-1)))
+        store.fill(first * PAGE_SIZE, plain[at : at + count].reshape(-1).data)
         at += count
     write_versions(cpu, slots, 0)
     types = (flags >> np.uint64(8)).astype(np.uint8)

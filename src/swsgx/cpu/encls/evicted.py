@@ -90,7 +90,9 @@ def in_va_pages(cpu: Cpu, slots: Slots) -> npt.NDArray[np.bool_]:
     """Which slots are in valid VA pages; all are in the EPC."""
     frames = (slots - np.uint64(cpu.epc.base)) // np.uint64(PAGE_SIZE)
     found = cpu.epcm.columns[frames]
-    inside: npt.NDArray[np.bool_] = (found["state"] & EpcmState.VALID != 0) & (found["pt"] == int(PageType.VA))
+    inside: npt.NDArray[np.bool_] = (found["state"] & EpcmState.VALID != 0) & (
+        found["pt"] == int(PageType.VA)
+    )
     return inside
 
 

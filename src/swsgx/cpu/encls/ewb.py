@@ -189,9 +189,7 @@ def run(
         clean = _unquestioned(cpu, secs_frame, frames[done:], slots[done:])
         if clean:
             end = done + clean
-            _run_clean(
-                cpu, secs_frame, frames[done:end], slots[done:end], sealed[done:end], pcmds[done:end]
-            )
+            _run_clean(cpu, secs_frame, frames[done:end], slots[done:end], sealed[done:end], pcmds[done:end])
             done = end
             continue
         frame, slot = int(frames[done]), EpcAddr(int(slots[done]))
