@@ -214,6 +214,9 @@
 #define LOGICAL_PROCESSOR_STEPPING       152
 #define LOGICAL_PROCESSOR_STEPPED        160
 #define LOGICAL_PROCESSOR_BLOCKED        416
+#define LOGICAL_PROCESSOR_KEPT           424
+#define LOGICAL_PROCESSOR_ADMITTED       432
+#define LOGICAL_PROCESSOR_KEPT_INFO      448
 
 /* struct swsgx_monitor_config: swsgx */
 #define SIZEOF_MONITOR_CONFIG            192
@@ -538,7 +541,11 @@ struct swsgx_logical_processor {
 	uint64_t stepping; /* how many pages of guards a host store is being dropped on */
 	uint8_t stepped[256]; /* their addresses, u64 each */
 	uint64_t blocked; /* signals that the program believes to be blocked and that never are, bit n-1 for signal n */
-	uint8_t reserved_424[3672];
+	uint64_t kept; /* of those, what was sent meanwhile */
+	uint64_t admitted; /* of those, what a waiting call lets through */
+	uint8_t reserved_440[8];
+	uint8_t kept_info[768]; /* their siginfo: SIGILL, SIGTRAP, SIGBUS, SIGFPE, SIGSEGV, SIGSYS */
+	uint8_t reserved_1216[2880];
 } __attribute__((packed, aligned(4096)));
 _Static_assert(sizeof(struct swsgx_logical_processor) == 4096, "size of swsgx_logical_processor");
 _Static_assert(offsetof(struct swsgx_logical_processor, record) == 0, "swsgx_logical_processor.record");
@@ -566,7 +573,11 @@ _Static_assert(offsetof(struct swsgx_logical_processor, reserved_146) == 146, "s
 _Static_assert(offsetof(struct swsgx_logical_processor, stepping) == 152, "swsgx_logical_processor.stepping");
 _Static_assert(offsetof(struct swsgx_logical_processor, stepped) == 160, "swsgx_logical_processor.stepped");
 _Static_assert(offsetof(struct swsgx_logical_processor, blocked) == 416, "swsgx_logical_processor.blocked");
-_Static_assert(offsetof(struct swsgx_logical_processor, reserved_424) == 424, "swsgx_logical_processor.reserved_424");
+_Static_assert(offsetof(struct swsgx_logical_processor, kept) == 424, "swsgx_logical_processor.kept");
+_Static_assert(offsetof(struct swsgx_logical_processor, admitted) == 432, "swsgx_logical_processor.admitted");
+_Static_assert(offsetof(struct swsgx_logical_processor, reserved_440) == 440, "swsgx_logical_processor.reserved_440");
+_Static_assert(offsetof(struct swsgx_logical_processor, kept_info) == 448, "swsgx_logical_processor.kept_info");
+_Static_assert(offsetof(struct swsgx_logical_processor, reserved_1216) == 1216, "swsgx_logical_processor.reserved_1216");
 
 /* What the monitor is told once for a process. */
 struct swsgx_monitor_config {

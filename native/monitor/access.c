@@ -57,9 +57,12 @@ static bool is_visible(const slot_t *slot, uint64_t address)
  * sgx_encl_load_page_in_vma). The ceiling itself is not known here, but a page that EPCM and VMA allow to be mapped,
  * and that is not mapped, has met it.
  */
-static bool above_ceiling(const slot_t *slot, uint64_t address, uint8_t vma, const epcm_t *page)
+bool above_ceiling(const slot_t *slot, uint64_t address)
 {
-	return page->pt == PT_REG && page->state == EPCM_VALID && page->perm & vma && !is_visible(slot, address);
+	const uint8_t vma = ((const uint8_t *)slot->vma)[page_index(slot, address)];
+	const epcm_t *page = epcm_of(slot, address);
+
+	return page && page->pt == PT_REG && page->state == EPCM_VALID && page->perm & vma && !is_visible(slot, address);
 }
 
 /*
@@ -83,7 +86,7 @@ void explain_page_fault(const slot_t *slot, uint64_t address, uint64_t host_code
 		code |= host_code & PFEC_P;
 	} else if (!page) {
 		check = CHECK_PAGE_ABSENT;
-	} else if (above_ceiling(slot, address, vma, page)) {
+	} else if (above_ceiling(slot, address)) {
 		check = CHECK_PAGE_CEILING;
 	} else if (page->pt != PT_REG || page->state != EPCM_VALID || !(page->perm & wanted)) {
 		check = CHECK_PAGE_EPCM;

@@ -141,6 +141,8 @@ bool host_access(lp_t *lp, uint64_t address, uint64_t code, registers_t *regs)
 		return false;
 	if (!(((const uint8_t *)slot->vma)[(address - slot->base) >> PAGE_SHIFT] & wanted) || !epcm_of(slot, address))
 		return false;
+	if (above_ceiling(slot, address))
+		return false;
 	lock_slot(slot);
 	if (slot->away) {
 		sys_mmap(page, PAGE_BYTES, PROT_READ | PROT_WRITE, GUARD_FLAGS, -1, 0);

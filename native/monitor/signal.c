@@ -492,6 +492,18 @@ static void signal_outside(lp_t *lp, int signal, struct kernel_siginfo *info, st
 			return;
 		if (signal == SIGNAL_TRAP && lp && host_step(lp, regs))
 			return;
+		if (monitor_state.supervised && signal == SIGNAL_SEGV && uc->trap_number == VECTOR_PF) {
+			int told = host_fault(uc);
+
+			if (told == FAULT_AGAIN)
+				return;
+			if (told == FAULT_BUS) {
+				signal = info->signo = SIGNAL_BUS;
+				info->code = CODE_BUS_ADRERR;
+				chain(signal, info, uc, false);
+				return;
+			}
+		}
 	}
 	chain(signal, info, uc, is_fault(signal, info));
 }

@@ -24,6 +24,13 @@
 #define UNCATCHABLE (SIGNAL_BIT(9) | SIGNAL_BIT(19))
 
 uint64_t owned_signals;
+/* What an unarmed program has asked to be blocked by its handlers, and is not. */
+static uint64_t believed_masks[65];
+
+uint64_t believed_mask(int signal)
+{
+	return believed_masks[signal];
+}
 
 struct mask_argument {
 	uint64_t mask;
@@ -92,8 +99,16 @@ long signal_action(const registers_t *r)
 	if (signal < 1 || signal > 64 || UNCATCHABLE & SIGNAL_BIT(signal))
 		return sys_sigaction((int)signal, change ? &action : NULL, (void *)r->rdx);
 	if (!(owned_signals & SIGNAL_BIT(signal))) {
+		const uint64_t believed = action.mask & never_blocked();
+
 		action.mask &= ~never_blocked();
-		return sys_call4(__NR_rt_sigaction, (long)signal, change ? (long)&action : 0, (long)r->rdx, SIGSET_BYTES);
+		result = sys_sigaction((int)signal, change ? &action : NULL, &old);
+		if (result)
+			return result;
+		old.mask |= believed_masks[signal];
+		if (change)
+			believed_masks[signal] = believed;
+		return r->rdx ? copy_out(r->rdx, &old, sizeof(old)) : 0;
 	}
 	kept = &monitor_state.old_actions[signal];
 	old = *kept;
@@ -113,6 +128,84 @@ long signal_action(const registers_t *r)
 		}
 	}
 	return r->rdx ? copy_out(r->rdx, &old, sizeof(old)) : 0;
+}
+
+static uint8_t *kept_info(lp_t *lp, int signal)
+{
+	uint32_t place = 0;
+
+	for (int n = 1; n < signal; n++)
+		place += (SYNCHRONOUS & SIGNAL_BIT(n)) != 0;
+	return lp->kept_info + place * sizeof(struct kernel_siginfo);
+}
+
+bool keep_signal(int signal, const struct kernel_siginfo *info, lp_t *lp)
+{
+	if (!(lp->blocked & ~lp->admitted & SIGNAL_BIT(signal)))
+		return false;
+	if (!(lp->kept & SIGNAL_BIT(signal)))
+		copy_bytes(kept_info(lp, signal), info, sizeof(*info));
+	lp->kept |= SIGNAL_BIT(signal);
+	return true;
+}
+
+/* Send kept signals again, as they were; they come when this handler has returned. */
+static void raise_kept(lp_t *lp, uint64_t signals)
+{
+	lp->kept &= ~signals;
+	for (int signal = 1; signal <= 64; signal++)
+		if (signals & SIGNAL_BIT(signal))
+			sys_call4(__NR_rt_tgsigqueueinfo, sys_getpid(), sys_gettid(), signal,
+				  (long)kept_info(lp, signal));
+}
+
+long pending_signals(const registers_t *r, const lp_t *lp)
+{
+	uint64_t set = 0;
+
+	if (r->rsi > SIGSET_BYTES)
+		return ERROR_INVALID;
+	sys_call4(__NR_rt_sigpending, (long)&set, SIGSET_BYTES, 0, 0);
+	set |= lp ? lp->kept : 0;
+	return copy_out(r->rdi, &set, r->rsi);
+}
+
+bool wait_for_kept(const registers_t *r, lp_t *lp, long *result)
+{
+	uint64_t set = 0;
+
+	if (!lp || r->r10 != SIGSET_BYTES || copy_in(&set, r->rdi, sizeof(set)))
+		return false;
+	for (int signal = 1; signal <= 64; signal++) {
+		if (!(set & lp->kept & SIGNAL_BIT(signal)))
+			continue;
+		*result = signal;
+		if (r->rsi && copy_out(r->rsi, kept_info(lp, signal), sizeof(struct kernel_siginfo)))
+			*result = ERROR_FAULT;
+		else
+			lp->kept &= ~SIGNAL_BIT(signal);
+		return true;
+	}
+	return false;
+}
+
+void signal_return_call(registers_t *r, lp_t *lp)
+{
+	/* The frame begins where the return address was. */
+	const uint64_t at = r->rsp + offsetof(struct kernel_ucontext, signal_mask);
+	uint64_t mask;
+
+	if (!copy_in(&mask, at, sizeof(mask))) {
+		const uint64_t never = never_blocked();
+
+		if (lp) {
+			lp->blocked = mask & never;
+			raise_kept(lp, lp->kept & ~lp->blocked);
+		}
+		mask &= ~never;
+		copy_out(at, &mask, sizeof(mask));
+	}
+	r->rip = (uint64_t)signal_return;
 }
 
 long signal_mask(const registers_t *r, lp_t *lp, struct kernel_ucontext *uc)
@@ -140,9 +233,13 @@ long signal_mask(const registers_t *r, lp_t *lp, struct kernel_ucontext *uc)
 			return ERROR_INVALID;
 		}
 		now &= ~UNCATCHABLE;
+		if (!lp && now & never && target_state.armed && !is_vfork_child())
+			lp = attach_in_frame(uc);
 		uc->signal_mask = now & ~never;
-		if (lp)
+		if (lp) {
 			lp->blocked = now & never;
+			raise_kept(lp, lp->kept & ~lp->blocked);
+		}
 	}
 	return r->rdx ? copy_out(r->rdx, &old, sizeof(old)) : 0;
 }
@@ -226,7 +323,7 @@ static long call_with(const registers_t *r, uint64_t set, uint64_t argument)
  * A wait with a mask: the same call, with a mask that lacks what must never be blocked. Made here by an unarmed
  * process; by an armed one behind the handler, with the mask in the call's frame. Then the result is not yet known.
  */
-long set_blocked_by_call(const registers_t *r, bool armed, struct kernel_ucontext *uc)
+long set_blocked_by_call(const registers_t *r, lp_t *lp, bool armed, struct kernel_ucontext *uc)
 {
 	struct mask_argument argument = { 0 };
 	struct call_frame *frame = (struct call_frame *)uc->registers.rsp;
@@ -237,6 +334,13 @@ long set_blocked_by_call(const registers_t *r, bool armed, struct kernel_ucontex
 		return result;
 	if (pointer && copy_in(&set, pointer, sizeof(set)))
 		return ERROR_FAULT;
+	if (pointer && lp) {
+		lp->admitted = lp->blocked & ~set;
+		if (lp->kept & ~set) {
+			raise_kept(lp, lp->kept & ~set);
+			return ERROR_INTERRUPTED;
+		}
+	}
 	set &= ~never_blocked();
 	if (!armed) {
 		argument = (struct mask_argument){ pointer ? (uint64_t)&set : 0, length };

@@ -57,6 +57,7 @@ static void take_signals(void)
 		/* What was kept here before is the program's; the kernel has ours. */
 		if (owned_signals & SIGNAL_BIT(signal) || sys_sigaction(signal, NULL, &now))
 			continue;
+		now.mask |= believed_mask(signal);
 		monitor_state.old_actions[signal] = now;
 	}
 	owned_signals = ~(SIGNAL_BIT(9) | SIGNAL_BIT(19));

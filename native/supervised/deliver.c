@@ -87,10 +87,13 @@ void deliver(int signal, struct kernel_siginfo *info, struct kernel_ucontext *uc
 		~never_blocked();
 	struct signal_frame *frame;
 	uint64_t rsp, fpstate = 0;
+	uint64_t believed;
 	bool on_ours;
 	uint32_t length;
 
 	if (action.handler == SIG_IGNORE && !exception)
+		return;
+	if (!exception && lp && keep_signal(signal, info, lp))
 		return;
 	if (action.handler == SIG_DEFAULT || action.handler == SIG_IGNORE ||
 	    (exception && lp && lp->blocked & SIGNAL_BIT(signal))) {
@@ -104,6 +107,9 @@ void deliver(int signal, struct kernel_siginfo *info, struct kernel_ucontext *uc
 	if (!lp && !is_vfork_child())
 		lp = attach_in_frame(uc);
 	alternate = lp ? (const struct kernel_stack *)lp->old_stack : &uc->stack;
+	believed = uc->signal_mask | (lp ? lp->blocked : 0);
+	if (lp)
+		lp->blocked |= (action.mask | (action.flags & FLAG_NODEFER ? 0 : SIGNAL_BIT(signal))) & never_blocked();
 	on_ours = lp && on_stack(&uc->stack, (uint64_t)info);
 	rsp = regs->rsp - RED_ZONE;
 	if (action.flags & FLAG_ONSTACK && !(alternate->flags & STACK_DISABLE) && alternate->size &&
@@ -114,6 +120,7 @@ void deliver(int signal, struct kernel_siginfo *info, struct kernel_ucontext *uc
 		/* info is in the kernel's frame, behind the context. */
 		frame = (struct signal_frame *)((uint64_t)info - offsetof(struct signal_frame, info));
 		frame->back = action.restorer;
+		uc->signal_mask = believed;
 		sys_sigprocmask(MASK_SET, &handler_mask, NULL);
 		start_handler((uint64_t)signal, info, uc, action.handler, frame);
 	}
@@ -130,6 +137,7 @@ void deliver(int signal, struct kernel_siginfo *info, struct kernel_ucontext *uc
 	frame->back = action.restorer;
 	copy_bytes(&frame->context, uc, sizeof(frame->context));
 	copy_bytes(&frame->info, info, sizeof(frame->info));
+	frame->context.signal_mask = believed;
 	frame->context.fpstate = (uint8_t *)fpstate;
 	frame->context.link = 0;
 

@@ -119,6 +119,15 @@ bool ask_call(const registers_t *r, uint64_t blocked, long *result)
 	return true;
 }
 
+int host_fault(const struct kernel_ucontext *uc)
+{
+	request_t request = { .op = ASK_FAULT, .arg0 = uc->cr2, .arg1 = uc->error_code };
+
+	if (!concerns_range(uc->cr2, 1) || ask(&request) != ANSWER_DONE)
+		return FAULT_OWN;
+	return (int)request.result;
+}
+
 /* Have the supervisor tell the user, if he wants to know. Signals are blocked. */
 void explain(const struct refusal *why)
 {

@@ -23,6 +23,7 @@
 #define CODE_SECCOMP 1
 #define SIGSET_BYTES 8
 #define ERROR_PERMITTED (-1l)
+#define ERROR_NO_ENTRY (-2l)
 #define ERROR_INTERRUPTED (-4l)
 #define ERROR_RESTART (-512l) /* of kernels, never seen by programs */
 #define ERROR_NO_MEMORY (-12l)
@@ -45,6 +46,10 @@ bool ask_call(const registers_t *r, uint64_t blocked, long *result);
 
 bool page_appears(const struct refusal *why);
 void explain(const struct refusal *why);
+/* A fault of the program's own in an enclave mapping: FAULT_*. */
+enum { FAULT_OWN, FAULT_AGAIN, FAULT_BUS };
+int host_fault(const struct kernel_ucontext *uc);
+bool concerns_range(uint64_t address, uint64_t length);
 
 /* arm.c */
 bool arm(void);
@@ -56,12 +61,21 @@ extern uint64_t owned_signals; /* whose action is kept here, not in the kernel *
 uint64_t never_blocked(void);
 long signal_action(const registers_t *r);
 long signal_mask(const registers_t *r, lp_t *lp, struct kernel_ucontext *uc);
+long pending_signals(const registers_t *r, const lp_t *lp);
+/* A signal that was kept is in the set: rt_sigtimedwait(2) has it at once. */
+bool wait_for_kept(const registers_t *r, lp_t *lp, long *result);
+/* The end of a handler: what its frame says of signals that are never blocked is for the thread to believe. */
+void signal_return_call(registers_t *r, lp_t *lp);
+/* A signal that the program blocks and that cannot be: keep it. False: it is not one of those. */
+bool keep_signal(int signal, const struct kernel_siginfo *info, lp_t *lp);
+/* The mask bit of SIGSYS in the actions of an unarmed program's own signals. */
+uint64_t believed_mask(int signal);
 long alternate_stack(const registers_t *r, lp_t *lp, struct kernel_ucontext *uc);
 void set_real_action(int signal);
 bool is_vfork_child(void);
 /* Whether the call that a signal interrupts is made again behind its handler. */
 bool restarts(uint64_t blocked);
-long set_blocked_by_call(const registers_t *r, bool armed, struct kernel_ucontext *uc);
+long set_blocked_by_call(const registers_t *r, lp_t *lp, bool armed, struct kernel_ucontext *uc);
 
 /* deliver.c: a signal for the program's own handler, on the program's own stack. */
 void deliver(int signal, struct kernel_siginfo *info, struct kernel_ucontext *uc, bool again);

@@ -124,8 +124,33 @@ static bool is_above(const registers_t *r)
 	       concerns_folder(r->rdi);
 }
 
+/* Whether the path of a call that found nothing is a symbolic link: it may lead to a node. */
+static bool is_dangling_link(const registers_t *r)
+{
+	struct stat is;
+
+	switch (r->rax) {
+	case __NR_open:
+	case __NR_stat:
+	case __NR_access:
+		return !sys_call4(__NR_lstat, (long)r->rdi, (long)&is, 0, 0) && S_ISLNK(is.st_mode) &&
+		       sys_call4(__NR_stat, (long)r->rdi, (long)&is, 0, 0) == ERROR_NO_ENTRY;
+	case __NR_openat:
+	case __NR_openat2:
+	case __NR_newfstatat:
+	case __NR_statx:
+	case __NR_faccessat:
+	case __NR_faccessat2:
+		return !sys_call4(__NR_newfstatat, (long)r->rdi, (long)r->rsi, (long)&is, AT_SYMLINK_NOFOLLOW) &&
+		       S_ISLNK(is.st_mode) &&
+		       sys_call4(__NR_newfstatat, (long)r->rdi, (long)r->rsi, (long)&is, 0) == ERROR_NO_ENTRY;
+	default:
+		return false;
+	}
+}
+
 /* Whether a range can have enclave mappings in it. */
-static bool concerns_range(uint64_t address, uint64_t length)
+bool concerns_range(uint64_t address, uint64_t length)
 {
 	const uint64_t *areas = (const uint64_t *)target_state.areas;
 
@@ -185,6 +210,14 @@ static bool concerns_sgx(const registers_t *r)
 	case __NR_fstat:
 	case __NR_lseek:
 	case __NR_flock:
+	case __NR_read:
+	case __NR_write:
+	case __NR_fsync:
+	case __NR_fdatasync:
+	case __NR_ftruncate:
+	case __NR_fallocate:
+	case __NR_copy_file_range:
+	case __NR_fcntl:
 		return concerns_file(r->rdi);
 	case __NR_mmap:
 		return concerns_mapping(r);
@@ -192,6 +225,9 @@ static bool concerns_sgx(const registers_t *r)
 	case __NR_mprotect:
 	case __NR_pkey_mprotect:
 	case __NR_madvise:
+	case __NR_mlock:
+	case __NR_munlock:
+	case __NR_mlock2:
 		return concerns_range(r->rdi, r->rsi);
 	case __NR_mremap:
 		return concerns_range(r->rdi, r->rsi) || (r->r10 & MREMAP_FIXED && concerns_range(r->r8, r->rdx));
@@ -261,10 +297,12 @@ static void serve(struct kernel_ucontext *uc, lp_t *lp)
 	const bool armed = target_state.armed;
 	long result;
 
+	if (lp)
+		lp->admitted = 0;
 	if (is_waiting_call(r->rax)) {
 		if (armed)
 			behind_handler(r);
-		result = set_blocked_by_call(r, armed, uc);
+		result = set_blocked_by_call(r, lp, armed, uc);
 		if (!armed) {
 			r->rax = (uint64_t)result;
 		} else if (result) {
@@ -280,6 +318,17 @@ static void serve(struct kernel_ucontext *uc, lp_t *lp)
 	case __NR_rt_sigprocmask:
 		result = signal_mask(r, lp, uc);
 		break;
+	case __NR_rt_sigpending:
+		result = pending_signals(r, lp);
+		break;
+	case __NR_rt_sigtimedwait:
+		if (wait_for_kept(r, lp, &result))
+			break;
+		behind_handler(r);
+		return;
+	case __NR_rt_sigreturn:
+		signal_return_call(r, lp);
+		return;
 	case __NR_sigaltstack:
 		result = alternate_stack(r, lp, uc);
 		break;
@@ -306,11 +355,15 @@ static void serve(struct kernel_ucontext *uc, lp_t *lp)
 		}
 	again:
 		if (armed && may_block(r)) {
+			if (is_dangling_link(r) && ask_call(r, uc->signal_mask, &result))
+				break;
 			behind_handler(r);
 			return;
 		}
 		result = sys_call6((long)r->rax, (long)r->rdi, (long)r->rsi, (long)r->rdx, (long)r->r10, (long)r->r8,
 				   (long)r->r9);
+		if (result == ERROR_NO_ENTRY && is_dangling_link(r))
+			ask_call(r, uc->signal_mask, &result);
 		if (r->rax == __NR_mmap && r->rdx & PROT_EXEC && !(r->r10 & MAP_ANONYMOUS))
 			code_mapped(r, result);
 		break;

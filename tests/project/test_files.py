@@ -11,7 +11,7 @@ CODE = {".py", ".c", ".h", ".S", ".lds", ".sh"}
 LIMIT = 800
 # Written so that this file does not match itself.
 MACHINE_PATH = re.compile(r"(?<![\w.$}>*])/(?:home|root|Users|work|mnt)/[\w.]")
-URL_OF_A_PACKAGE = re.compile(r"https?://[^ \"'>)]*[.](?:whl|tgz|deb|tar[.]gz)|--(?:extra-)?index-url")
+URL_OF_A_PACKAGE = re.compile(r"https?://[^ \"'>)]*[.](?:whl|tgz|deb|tar[.]gz)\b|--(?:extra-)?index-url")
 
 
 def _text(path: Path) -> str:

@@ -49,6 +49,7 @@ def _opened(path: str) -> int:
 @click.option(
     "--explain", is_flag=True, help="Say on stderr which rule refused a call or raised an exception."
 )
+@click.option("--shadow", is_flag=True, help="Hide the nodes that this machine really has.")
 @click.option(
     "--trace", type=click.Path(dir_okay=False), default="", help="Write all SGX events to a file, JSON lines."
 )
@@ -66,6 +67,7 @@ def command(
     profile: str,
     no_patch: bool,
     explain: bool,
+    shadow: bool,
     trace: str,
     log: str,
     program: str,
@@ -90,6 +92,7 @@ def command(
         profile,
         not no_patch,
         explain,
+        shadow,
         _opened(trace) if trace else -1,
         _opened(log) if log else 2,
     )

@@ -110,6 +110,9 @@ class CpuModel:
     components: tuple[XsaveComponent, ...] = INTEL_COMPONENTS
 
     def __post_init__(self) -> None:
+        # The complement of a Flag has only its named bits: masks are plain numbers.
+        for name in ("exinfo", "attributes_mask", "xfrm_mask"):
+            object.__setattr__(self, name, int(getattr(self, name)))
         if self.epc_size <= 0 or not is_aligned(self.epc_size, PAGE_SIZE):
             raise ValueError(
                 f"EPC size {self.epc_size:#x}: expected whole pages of {PAGE_SIZE} bytes, at least one"

@@ -24,6 +24,10 @@ class NodeFile:
         self.node = node
         self.descriptors = 1
 
+    def close(self) -> None:
+        """One descriptor less."""
+        self.descriptors -= 1
+
     def _lacks(self, number: int, operation: str, rule: str) -> Outcome:
         return refuse(
             number,
@@ -54,10 +58,6 @@ class ProvisionFile(NodeFile):
         """One more descriptor for the same file."""
         self.descriptors += 1
         return self
-
-    def close(self) -> None:
-        """One descriptor less."""
-        self.descriptors -= 1
 
     def ioctl(self, task: Task, code: int, arg: int) -> Outcome:
         """-ENOTTY, always."""

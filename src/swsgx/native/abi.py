@@ -336,7 +336,11 @@ class LogicalProcessor(Layout, size=4096, align=4096, source=SWSGX):
     blocked = u64(
         416, "signals that the program believes to be blocked and that never are, bit n-1 for signal n"
     )
-    reserved_424 = zero(424, 3672)
+    kept = u64(424, "of those, what was sent meanwhile")
+    admitted = u64(432, "of those, what a waiting call lets through")
+    reserved_440 = zero(440, 8)
+    kept_info = octets(448, 6 * 128, "their siginfo: SIGILL, SIGTRAP, SIGBUS, SIGFPE, SIGSEGV, SIGSYS")
+    reserved_1216 = zero(1216, 2880)
 
 
 class MonitorConfig(Layout, size=192, align=8, source=SWSGX):

@@ -18,16 +18,23 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from swsgx.linux.provision import NodeFile
 from swsgx.native.abi import MARK_MODE, MARK_SIZE
 
 if TYPE_CHECKING:
     from swsgx.linux.device import EnclaveFile
     from swsgx.linux.provision import ProvisionFile
 
-    Node = EnclaveFile | ProvisionFile
+    Node = EnclaveFile | ProvisionFile | NodeFile
 
-__all__ = ["Descriptors", "NodeFiles", "Stand"]
+__all__ = ["SETTABLE", "Descriptors", "NodeFiles", "Stand", "flags_of"]
 
+#: Flags that fcntl's F_SETFL changes.
+SETTABLE = os.O_APPEND | os.O_NONBLOCK | os.O_NOATIME
+
+_SEALS = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE | fcntl.F_SEAL_SEAL
+_NOT_KEPT = os.O_CREAT | os.O_EXCL | os.O_NOCTTY | os.O_TRUNC | os.O_CLOEXEC | SETTABLE
+_LARGEFILE = 0o100000
 _LAST_POSITION = (1 << 63) - 1
 #: Flags of open(2) that stay with the file.
 _KEPT = os.O_ACCMODE | os.O_NONBLOCK | os.O_APPEND | os.O_SYNC
@@ -38,14 +45,17 @@ class Stand:
 
     Attributes:
         node: what the driver calls it.
+        flags: what F_GETFL says of it, but for those that F_SETFL can change.
         identity: device and inode.
     """
 
     def __init__(self, node: Node) -> None:
         self.node = node
-        self._watch = os.memfd_create(node.node.rpartition("/")[2], os.MFD_CLOEXEC)
+        self.flags = 0
+        self._watch = os.memfd_create(node.node.rpartition("/")[2], os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
         os.ftruncate(self._watch, MARK_SIZE)
         os.fchmod(self._watch, MARK_MODE & 0o7777)
+        fcntl.fcntl(self._watch, fcntl.F_ADD_SEALS, _SEALS)
         status = os.fstat(self._watch)
         self.identity = status.st_dev, status.st_ino
 
@@ -55,13 +65,19 @@ class Stand:
         Args:
             flags: of the program's open(2).
         """
-        path_only = flags & os.O_PATH
-        kept = os.O_PATH if path_only else flags & _KEPT
+        self.flags = flags & ~_NOT_KEPT | _LARGEFILE
+        kept = flags & _KEPT
+        if kept & os.O_ACCMODE == os.O_ACCMODE:
+            kept = kept & ~os.O_ACCMODE | os.O_RDWR  # a file for neither could not be locked
         fd = os.open(f"/proc/self/fd/{self._watch}", kept | os.O_CLOEXEC)
-        if not path_only:
-            os.lseek(fd, _LAST_POSITION, os.SEEK_SET)
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.fcntl(fd, fcntl.F_SETFL, flags & SETTABLE)
+        os.lseek(fd, _LAST_POSITION, os.SEEK_SET)
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         return fd
+
+    def open_again(self) -> int:
+        """Another descriptor, from which the program opens one for the path only (O_PATH); it opens no device."""
+        return os.open(f"/proc/self/fd/{self._watch}", os.O_RDONLY | os.O_CLOEXEC)
 
     def gone(self) -> bool:
         """Whether no process has a descriptor any more."""
@@ -81,6 +97,15 @@ class NodeFiles:
 
     def __init__(self) -> None:
         self._stands: dict[tuple[int, int], Stand] = {}
+        #: What O_PATH descriptors stand for, by path; there are as many as nodes, and they stay.
+        self._paths: dict[str, Stand] = {}
+
+    def path(self, node: str) -> Stand:
+        """What stands for a node that is not opened (O_PATH)."""
+        stand = self._paths.get(node)
+        if stand is None:
+            stand = self._paths[node] = Stand(NodeFile(node))
+        return stand
 
     def add(self, node: Node) -> Stand:
         """A new open file."""
@@ -94,7 +119,9 @@ class NodeFiles:
             status = Path(f"/proc/{pid}/fd/{fd}").stat()
         except OSError:
             return None
-        return self._stands.get((status.st_dev, status.st_ino))
+        identity = status.st_dev, status.st_ino
+        found = self._stands.get(identity)
+        return found or next((s for s in self._paths.values() if s.identity == identity), None)
 
     def reap(self) -> None:
         """Close what no process has open any more."""
@@ -111,6 +138,16 @@ class NodeFiles:
         return iter(list(self._stands.values()))
 
 
+def flags_of(pid: int, fd: int) -> int:
+    """What F_GETFL would say of a process's descriptor.
+
+    Raises:
+        OSError: it has none.
+    """
+    with open(f"/proc/{pid}/fdinfo/{fd}", encoding="ascii") as lines:
+        return next(int(line.split()[1], 8) for line in lines if line.startswith("flags:"))
+
+
 class Descriptors(Mapping[int, object]):
     """A process's open files, for the driver: an object for each descriptor, the node's if it is one.
 
@@ -125,9 +162,7 @@ class Descriptors(Mapping[int, object]):
 
     def __getitem__(self, fd: int) -> object:
         with contextlib.suppress(OSError, ValueError):
-            with open(f"/proc/{self._pid}/fdinfo/{fd}", encoding="ascii") as lines:
-                flags = next(int(line.split()[1], 8) for line in lines if line.startswith("flags:"))
-            if not flags & os.O_PATH:
+            if not flags_of(self._pid, fd) & os.O_PATH:
                 stand = self._files.of(self._pid, fd)
                 return stand.node if stand is not None else object()
         raise KeyError(fd)

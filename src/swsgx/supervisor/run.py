@@ -41,6 +41,8 @@ CANNOT_RUN = 126
 NOT_FOUND = 127
 SUPERVISOR_DIED = 125
 
+#: Where a machine with SGX has it.
+_REAL_NODE = "/dev/sgx_enclave"
 _ENDED, _STOPPED, _FAILED = range(3)
 _MESSAGE = struct.Struct("<II")
 _GONE = signal.SIGUSR2
@@ -74,6 +76,10 @@ def run_program(words: Sequence[str], settings: Settings) -> int:
     Raises:
         FileNotFoundError: the C images are not built.
     """
+    if not settings.shadow and os.access(_REAL_NODE, os.F_OK) and not _is_supervised():
+        text = f"swsgx run: {_REAL_NODE} is real on this machine; pass --shadow to hide it from the program\n"
+        os.write(2, text.encode())
+        return CANNOT_RUN
     image = load_image()
     mask = signal.pthread_sigmask(
         signal.SIG_BLOCK, _FORWARDED | {signal.SIGCHLD, signal.SIGTTIN, signal.SIGTTOU}
@@ -99,6 +105,12 @@ def run_program(words: Sequence[str], settings: Settings) -> int:
             os._exit(status)
     os.close(theirs.detach())
     return _front(ours, supervisor, mask)
+
+
+def _is_supervised() -> bool:
+    """Whether this process has the image itself: a run inside a run."""
+    with open("/proc/self/maps", encoding="utf-8", errors="replace") as maps:
+        return any(line.startswith(f"{IMAGE_BASE:08x}-") for line in maps)
 
 
 def _front(channel: _socket.socket, supervisor: int, mask: _Mask) -> int:
@@ -194,7 +206,7 @@ def _supervise(
             tell(_FAILED, int.from_bytes(failure, "little"))
         else:
             tell(_ENDED, status)
-        _let_go(keep - {2})
+        _silence({2})
 
     def abandoned() -> bool:
         return alive and os.getppid() != front
@@ -218,14 +230,21 @@ def _receive_listener(near: _socket.socket) -> Listener | None:
 def _let_go(keep: set[int]) -> None:
     """Keep nothing of the caller's but ``keep``: its files, its terminal, its folder."""
     os.chdir("/")
-    null = os.open(os.devnull, os.O_RDWR)
-    for fd in {0, 1, 2} - keep:
-        os.dup2(null, fd)
+    _silence({0, 1, 2} - keep)
     for name in os.listdir("/proc/self/fd"):
         fd = int(name)
         if fd > 2 and fd not in keep:
             with contextlib.suppress(OSError):
                 os.close(fd)
+
+
+def _silence(fds: set[int]) -> None:
+    """Have /dev/null as each of these."""
+    null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
+    for fd in fds:
+        os.dup2(null, fd)
+    if null not in fds:
+        os.close(null)
 
 
 def _environment() -> dict[bytes, bytes]:

@@ -63,8 +63,6 @@ _DATA_NR, _DATA_ARCH, _DATA_IP, _DATA_ARGS = 0, 4, 8, 16
 _RET_ERRNO = 0x00050000
 #: The low half is swsgx.native.abi.TRAP_DATA.
 _RET_TRAP = 0x00030000 | 0x5357
-_SIGILL = 4
-_SIGSYS = 31
 _PROT_EXEC = 4
 #: PTRACE_TRACEME; and CONT, SINGLESTEP, DETACH, SYSCALL, SYSEMU, SYSEMU_SINGLESTEP, SINGLEBLOCK.
 _PTRACE_TRAPPED = (0, 7, 9, 17, 24, 31, 32, 33)
@@ -73,6 +71,8 @@ _O_DIRECTORY = 0x10000
 _AT_EMPTY_PATH = 0x1000
 _AT_FDCWD = 0xFFFFFF9C
 _GETDENTS64 = 217
+#: F_GETFL, F_SETFL, F_ADD_SEALS, F_GET_SEALS.
+_FCNTL_TRAPPED = (3, 4, 1033, 1034)
 _CLONE3 = 435
 _CLONE_VM = 0x100
 _MAP_TYPE = 0xF
@@ -127,6 +127,12 @@ def _allow_null(index: int) -> bytes:
     return low + _instruction(_EQUAL, 0, 0, 3) + high + _unless(_EQUAL, 0)
 
 
+def _allow_address(address: int) -> bytes:
+    """Let the call pass if its first argument is this."""
+    low, high = _argument(0), _argument(0, high=True)
+    return low + _instruction(_EQUAL, address & 0xFFFFFFFF, 0, 3) + high + _unless(_EQUAL, address >> 32)
+
+
 def _flag_argument(index: int, flag: int) -> bytes:
     """Let the call pass if an argument has the flag."""
     return _argument(index) + _unless(_ANY_BIT, flag)
@@ -153,10 +159,9 @@ def _first_traps() -> dict[int, bytes]:
     # Folders that are opened relative to others are none of ours: who walks a tree would pay for it.
     folder = _argument(2) + _instruction(_ANY_BIT, _O_DIRECTORY, 0, 3)
     folder += _argument(0) + _instruction(_EQUAL, _AT_FDCWD, 1, 0) + _ALLOW
-    action = _argument(0) + _unless(_EQUAL, _SIGSYS, _TRAP) + _unless(_EQUAL, _SIGILL, _TRAP)
     return {
         9: anonymous + code + shared,  # mmap
-        13: action + _allow_null(1),  # rt_sigaction
+        13: b"",  # rt_sigaction
         14: _argument(0) + _unless(_EQUAL, _SIG_UNBLOCK) + _allow_null(1),  # rt_sigprocmask
         16: _argument(1) + _instruction(_AND, 0xFF00) + _instruction(_EQUAL, 0xA400, 1, 0) + _ALLOW,  # ioctl
         101: _argument(0) + b"".join(_unless(_EQUAL, n, _TRAP) for n in _PTRACE_TRAPPED) + _ALLOW,  # ptrace
@@ -173,14 +178,32 @@ def _first_traps() -> dict[int, bytes]:
     }
 
 
-def _second_traps() -> dict[int, bytes]:
-    """What an armed process's calls are looked at for, beside that."""
-    mmap = _argument(3) + _instruction(_ANY_BIT, _MAP_FIXED_ANY, 2, 0) + _unless(_ANY_BIT, _MAP_ANONYMOUS)
+def _second_traps(start: int, end: int) -> dict[int, bytes]:
+    """What an armed process's calls are looked at for, beside that.
+
+    The filter outlives exec: where the next program's image will be, the injected code maps and protects.
+    """
+    mmap = (
+        _allow_address(start)
+        + _argument(3)
+        + _instruction(_ANY_BIT, _MAP_FIXED_ANY, 2, 0)
+        + _unless(_ANY_BIT, _MAP_ANONYMOUS)
+    )
     return {
         9: mmap,
-        # fstat, lseek, mprotect, munmap, rt_sigaction, rt_sigprocmask, mremap, madvise, fork, exit, flock, readlink,
-        # sigaltstack, openat, newfstatat, readlinkat, pkey_mprotect, statx
-        **dict.fromkeys((5, 8, 10, 11, 13, 14, 25, 28, 57, 60, 73, 89, 131, 257, 262, 267, 329, 332), b""),
+        **dict.fromkeys(
+            (0, 1), _argument(2) + _instruction(_EQUAL, 0, 1, 0) + _ALLOW
+        ),  # read and write of nothing
+        # Of a node's descriptor: fstat, lseek, flock, fsync, fdatasync, ftruncate, fallocate, copy_file_range.
+        **dict.fromkeys((5, 8, 73, 74, 75, 77, 285, 326), b""),
+        72: _argument(1) + b"".join(_unless(_EQUAL, n, _TRAP) for n in _FCNTL_TRAPPED) + _ALLOW,  # fcntl
+        # Of enclave mappings: munmap, mremap, madvise, mlock, munlock, mlock2, pkey_mprotect.
+        **dict.fromkeys((11, 25, 28, 149, 150, 325, 329), b""),
+        # Of signals: rt_sigaction, rt_sigprocmask, rt_sigreturn, rt_sigpending, rt_sigtimedwait, sigaltstack.
+        **dict.fromkeys((13, 14, 15, 127, 128, 131), b""),
+        # fork, exit, readlink, openat, newfstatat, readlinkat, statx
+        **dict.fromkeys((57, 60, 89, 257, 262, 267, 332), b""),
+        10: _allow_address(end),
         56: _flag_argument(0, _CLONE_VM),  # clone
     }
 
@@ -220,7 +243,7 @@ def program(start: int, end: int) -> bytes:
 def second_program(start: int, end: int) -> bytes:
     """The filter that comes on top when a process first uses SGX. Arguments as for :func:`program`."""
     number = _instruction(_LOAD, _DATA_NR)
-    return _program(number + _traps(_second_traps(), start, end) + _ALLOW, _ALLOW)
+    return _program(number + _traps(_second_traps(start, end), start, end) + _ALLOW, _ALLOW)
 
 
 def listing_program(start: int, end: int) -> bytes:

@@ -18,11 +18,13 @@ import struct
 import threading
 from collections.abc import Callable, Generator
 from dataclasses import dataclass
+from enum import IntEnum
 from pathlib import Path
 
 from swsgx.cpu.enclu.refusals import reason_of
 from swsgx.cpu.machine import Cpu
 from swsgx.isa.address import Linaddr
+from swsgx.isa.flags import PageFaultCode
 from swsgx.isa.vectors import Vector
 from swsgx.linux.device import Driver, EnclaveFile, ProvisionFile
 from swsgx.linux.encl import Encl
@@ -46,6 +48,15 @@ from swsgx.supervisor.steps import Call, Carrier, Step, Store
 from swsgx.trace import Event, Reason, Recorder
 
 __all__ = ["Service"]
+
+
+class Fault(IntEnum):
+    """What becomes of a fault in an enclave mapping; supervised.h has the same."""
+
+    OWN = 0
+    AGAIN = 1
+    BUS = 2
+
 
 _NR_SECCOMP = 317
 _SET_MODE_FILTER = 1
@@ -193,8 +204,8 @@ class Service:
             self._arm(notification, memory, request)
         elif op == Ask.FAULT:
             process = self._processes.get(request.key)
-            found = process is not None and process.engine.pending
-            self._carry(notification, memory, request, process, int(found))
+            told = self._fault(process, request) if process is not None else Fault.OWN
+            self._carry(notification, memory, request, process, told)
         elif op == Ask.EXPLAIN:
             self._exception(notification, memory, request)
         elif op == Ask.FORK:
@@ -354,6 +365,25 @@ class Service:
             result = -carrier.failure.errno
         request.token = carrier.token
         self._reply(notification, memory, request, Answer(carrier.answer), result)
+
+    @staticmethod
+    def _fault(process: TargetProcess, request: Request) -> int:
+        """A page of an enclave mapping that is not there, touched inside (a check is given) or outside."""
+        address, code, check = request.arg0, request.arg1, request.arg2
+        with process.mm.lock:
+            vma = process.mm.vma_at(address)
+            wanted = 4 if code & PageFaultCode.I else 2 if code & PageFaultCode.W else 1
+            if vma is None or not vma.prot & wanted:
+                return Fault.OWN
+            if process.engine.pending:
+                return Fault.AGAIN
+            if check or vma.mapping is None:
+                return Fault.BUS
+            encl = vma.encl
+            there = encl.has_page(address) and not vma.prot & ~int(
+                encl.max_prot[(address - encl.base) // 4096]
+            )
+            return Fault.OWN if there else Fault.BUS
 
     # What the user is told.
 

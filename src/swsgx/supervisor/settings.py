@@ -25,6 +25,7 @@ class Settings(NamedTuple):
         kernel: a name of :data:`swsgx.linux.profile.PROFILES`.
         patch: whether ENCLU and CPUID sites may be patched.
         explain: say on stderr why a call was refused.
+        shadow: hide nodes that the host really has.
         trace: descriptor of a file for events; none: -1.
         log: descriptor of what is said to the user.
     """
@@ -35,6 +36,7 @@ class Settings(NamedTuple):
     kernel: str = ""
     patch: bool = True
     explain: bool = False
+    shadow: bool = False
     trace: int = -1
     log: int = 2
 

@@ -34,8 +34,9 @@ class HostRefused(Exception):
         errno: what it said.
     """
 
-    def __init__(self, number: int, error: int) -> None:
-        super().__init__(f"system call {number} in the program: {os.strerror(error)}")
+    def __init__(self, number: int, error: int, args: tuple[int | Fd, ...] = ()) -> None:
+        shown = ", ".join(hex(arg) if isinstance(arg, int) else "file" for arg in args)
+        super().__init__(f"system call {number}({shown}) in the program: {os.strerror(error)}")
         self.errno = error
 
 
@@ -121,9 +122,9 @@ class Carrier:
             if self.failure is not None or call.number == _NR_CLOSE:
                 continue
             if refused:
-                self.failure = HostRefused(call.number, (1 << 64) - made)
+                self.failure = HostRefused(call.number, (1 << 64) - made, call.args)
             elif call.expected is not None and made != call.expected:
-                self.failure = HostRefused(call.number, errno.EEXIST)
+                self.failure = HostRefused(call.number, errno.EEXIST, call.args)
         self._sent = []
         if self.failure is not None:
             self.steps = []

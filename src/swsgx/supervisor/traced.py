@@ -29,6 +29,8 @@ _GETREGS, _SETREGS, _CONT = 12, 13, 7
 _GETSIGINFO, _GETSIGMASK, _SETSIGMASK = 0x4202, 0x420A, 0x420B
 _WALL = 0x40000000
 _SIGTRAP = 5
+#: Stops before that of the code's INT3: that of the SIGTRAP which an exec brings, a stop of job control.
+_STOPS = 4
 _EXEC_STOP = _SIGTRAP | 4 << 8
 _ALL_BUT_SIGTRAP = ((1 << 64) - 1) & ~(1 << _SIGTRAP - 1)
 
@@ -74,14 +76,18 @@ def inject_by_tracer(
         os.pwrite(memory, CODE[:CODE_END] + b"\xcc", registers["rip"])
         tracer.write(registers_at, registers.mapping(image).packed())
         tracer.write(mask_at, struct.pack("<Q", _ALL_BUT_SIGTRAP))
-        yield [
-            traced(_SETREGS, registers_at),
-            traced(_SETSIGMASK, mask_at, 8),
+        yield [traced(_SETREGS, registers_at), traced(_SETSIGMASK, mask_at, 8)]
+        going_on: list[Step] = [
             traced(_CONT),
             Call(_NR_WAIT4, (pid, status_at, _WALL, 0)),
             traced(_GETREGS, registers_at),
         ]
-        answered = Registers.parse(tracer.read(registers_at, Registers.size))
+        answered = registers
+        for _ in range(_STOPS):
+            yield going_on
+            answered = Registers.parse(tracer.read(registers_at, Registers.size))
+            if answered["rip"] == registers["rip"] + CODE_END + 1:
+                break
         mapped = answered["r12"] == IMAGE_BASE and answered["r13"] == 0
         if mapped:
             for offset, contents in image.parts:

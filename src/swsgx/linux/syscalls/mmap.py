@@ -44,6 +44,10 @@ _LEGACY_FLAGS = (
 )
 
 
+_BITS_64 = (1 << 64) - 1
+_MAP_GROWSDOWN, _MAP_HUGETLB = 0x100, 0x4_0000
+
+
 @dataclass(slots=True)
 class Request:
     """The call's arguments, and what is made of them."""
@@ -163,6 +167,15 @@ def _arguments(mm: AddressSpace, request: Request) -> Outcome | None:
             request.offset,
             where="arch/x86/kernel/sys_x86_64.c: mmap",
         )
+    if request.flags & _MAP_HUGETLB:
+        return _refuse(
+            request,
+            errno.EINVAL,
+            "MAP_HUGETLB is for files of hugetlbfs",
+            "no MAP_HUGETLB",
+            request.flags,
+            where="mm/mmap.c: ksys_mmap_pgoff",
+        )
     if not request.length:
         return _refuse(request, errno.EINVAL, "length is not 0", "at least a byte", 0)
     rier = request.personality & READ_IMPLIES_EXEC and request.prot & PROT_READ
@@ -227,6 +240,15 @@ def _place(mm: AddressSpace, hint: int, size: int) -> int:
 def _mode(request: Request) -> Outcome | None:
     """What the type, the file's mode and the mount allow."""
     file = request.file
+    if request.offset >> 12 > (_BITS_64 - request.size) >> 12:
+        return _refuse(
+            request,
+            errno.EOVERFLOW,
+            "offset and length fit in 64 bits",
+            "a smaller offset",
+            request.offset,
+            where="mm/mmap.c: file_mmap_ok",
+        )
     unknown = request.flags & ~_LEGACY_FLAGS
     if request.kind == MAP_SHARED_VALIDATE and unknown:
         return _refuse(
@@ -252,5 +274,9 @@ def _mode(request: Request) -> Outcome | None:
             "/dev mounted exec",
             f"{file.node} is on a noexec mount",
             remedy="mount -o remount,exec /dev",
+        )
+    if request.flags & _MAP_GROWSDOWN:
+        return _refuse(
+            request, errno.EINVAL, "a shared mapping does not grow", "no MAP_GROWSDOWN", request.flags
         )
     return None

@@ -2,18 +2,27 @@
 
 from __future__ import annotations
 
-from swsgx.linux.outcome import Outcome
+import errno
+import os
+from collections.abc import Callable
+
+from swsgx.linux.device import EnclaveFile
+from swsgx.linux.provision import ProvisionFile
 from swsgx.native.abi import Answer
 from swsgx.supervisor.calls.asked import Asked, Handler, Result
+from swsgx.supervisor.files import SETTABLE, flags_of
 
 __all__ = ["FILE_CALLS"]
+
+_SEEK_MAX = 4
+_F_GETFL, _F_SETFL = 3, 4
 
 
 def ioctl(asked: Asked) -> Result:
     """ioctl(2)."""
     fd, code, arg, *_ = asked.args
     stand = asked.stand(fd)
-    if stand is None:
+    if stand is None or not isinstance(stand.node, EnclaveFile | ProvisionFile):
         return Answer.PASS
     if asked.process is None:
         return Answer.ARM_FIRST
@@ -25,12 +34,47 @@ def lseek(asked: Asked) -> Result:
     """lseek(2): -ESPIPE."""
     fd, offset, whence, *_ = asked.args
     stand = asked.stand(fd)
-    return Answer.PASS if stand is None else stand.node.lseek(offset, whence)
+    if stand is None:
+        return Answer.PASS
+    if flags_of(asked.tid, fd) & os.O_PATH:
+        return -errno.EBADF
+    return stand.node.lseek(offset, whence) if whence & 0xFFFF_FFFF <= _SEEK_MAX else -errno.EINVAL
 
 
-def flock(asked: Asked) -> Result:
-    """flock(2): granted; nobody else can have the same file open."""
-    return Answer.PASS if asked.stand(asked.args[0]) is None else Outcome(0)
+def fcntl(asked: Asked) -> Result:
+    """fcntl(2): no seals, no direct access, and the flags that it was opened with."""
+    fd, command, argument, *_ = asked.args
+    stand = asked.stand(fd)
+    if stand is not None and command == _F_GETFL and stand.flags:
+        return stand.flags | flags_of(asked.tid, fd) & SETTABLE
+    if stand is None or command == _F_GETFL or (command == _F_SETFL and not argument & os.O_DIRECT):
+        return Answer.PASS
+    return -errno.EINVAL
 
 
-FILE_CALLS = {8: Handler(lseek), 16: Handler(ioctl, slow=True), 73: Handler(flock)}
+def _always(result: int) -> Callable[[Asked], Result]:
+    """The same answer for all nodes; that of a device whose driver lacks the call."""
+
+    def serve(asked: Asked) -> Result:
+        fd = asked.args[0] & 0xFFFF_FFFF
+        if asked.stand(fd) is None:
+            return Answer.PASS
+        return -errno.EBADF if flags_of(asked.tid, fd) & os.O_PATH else result
+
+    return serve
+
+
+_INVALID = Handler(_always(-errno.EINVAL))
+FILE_CALLS = {
+    0: _INVALID,  # read of no byte
+    1: _INVALID,  # write of no byte
+    8: Handler(lseek),
+    16: Handler(ioctl, slow=True),
+    72: Handler(fcntl),
+    73: Handler(_always(0)),  # flock: nobody else can have the same file open
+    74: _INVALID,  # fsync
+    75: _INVALID,  # fdatasync
+    77: _INVALID,  # ftruncate
+    285: Handler(_always(-errno.ENODEV)),  # fallocate
+    326: _INVALID,  # copy_file_range
+}

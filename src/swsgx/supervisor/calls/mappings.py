@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import errno
+import os
 
 from swsgx.isa.address import PAGE_SIZE
 from swsgx.linux.device import EnclaveFile
 from swsgx.native.abi import Answer
 from swsgx.supervisor.calls.asked import Asked, Handler, Result
+from swsgx.supervisor.files import flags_of
+from swsgx.supervisor.memory import mappings
 from swsgx.supervisor.process import TargetProcess
 
 __all__ = ["MAPPING_CALLS"]
 
 _MAP_FIXED, _MAP_FIXED_NOREPLACE = 0x10, 0x10_0000
+_MAP_ANONYMOUS = 0x20
+_MAP_TYPE = 0xF
 _BITS_32 = 0xFFFF_FFFF
 
 
@@ -37,20 +42,43 @@ def _inside(process: TargetProcess, address: int, length: int) -> bool:
 def mmap(asked: Asked) -> Result:
     """mmap(2): of a node's file; or of something else over an enclave's mapping."""
     address, length, prot, flags, fd, offset = asked.args
-    stand = asked.stand(fd) if not flags & 0x20 else None
+    stand = asked.stand(fd) if not flags & _MAP_ANONYMOUS else None
     process = asked.process
+    if stand is not None and flags_of(asked.tid, fd & _BITS_32) & os.O_PATH:
+        return -errno.EBADF
     if process is None:
         return Answer.ARM_FIRST if stand is not None else Answer.PASS
     if stand is None:
-        if flags & _MAP_FIXED_NOREPLACE == 0 and flags & _MAP_FIXED and _touches(process, address, length):
+        replaces = flags & _MAP_FIXED and not flags & _MAP_FIXED_NOREPLACE and _would_map(asked)
+        if replaces and _touches(process, address, length):
             with process.mm.lock:
                 process.mm.clear(address, address + _up(length))
         return Answer.PASS
     if not isinstance(stand.node, EnclaveFile):
-        return stand.node.mmap()
+        return _without_mmap(asked, length, flags, offset)
     return process.mm.mmap(
         address, length, prot, flags & _BITS_32, stand.node, offset, personality=process.personality()
     )
+
+
+def _would_map(asked: Asked) -> bool:
+    """Whether the kernel gets as far as taking away what was mapped: it looks at the arguments and the file first."""
+    address, length, _, flags, fd, offset = asked.args
+    if address % PAGE_SIZE or offset % PAGE_SIZE or not length:
+        return False
+    if flags & _MAP_ANONYMOUS:
+        return True
+    try:
+        return not flags_of(asked.tid, fd & _BITS_32) & os.O_PATH
+    except OSError:
+        return False
+
+
+def _without_mmap(asked: Asked, length: int, flags: int, offset: int) -> Result:
+    """A node that cannot be mapped: what the kernel looks at before it asks the driver."""
+    if offset % PAGE_SIZE or not length or flags & _MAP_TYPE not in (1, 2, 3):
+        return -errno.EINVAL
+    return -errno.ENODEV
 
 
 def munmap(asked: Asked) -> Result:
@@ -74,17 +102,25 @@ def mprotect(asked: Asked) -> Result:
         return process.mm.mprotect(address, length, prot, personality=process.personality())
     at, end = address, address + _up(length)
     for vma in list(process.mm.overlapping(address, end)):
-        if at < vma.start:
-            process.engine.protect_others(at, vma.start - at, prot)
-        at = min(vma.end, end)
-        outcome = process.mm.mprotect(
-            max(vma.start, address), at - max(vma.start, address), prot, personality=process.personality()
-        )
+        refused = _protect_others(process, at, vma.start, prot)
+        if refused:
+            return refused
+        start, at = max(vma.start, address), min(vma.end, end)
+        outcome = process.mm.mprotect(start, at - start, prot, personality=process.personality())
         if not outcome.ok:
             return outcome
-    if at < end:
-        process.engine.protect_others(at, end - at, prot)
-    return 0
+    return _protect_others(process, at, end, prot)
+
+
+def _protect_others(process: TargetProcess, start: int, end: int, prot: int) -> int:
+    """mprotect(2) between enclave mappings, up to the first gap: that is -ENOMEM."""
+    at = start
+    for mapping in mappings(process.pid):
+        if mapping.start <= at < mapping.end:
+            at = min(mapping.end, end)
+    if start < at:
+        process.engine.protect_others(start, at - start, prot)
+    return -errno.ENOMEM if at < end else 0
 
 
 def mremap(asked: Asked) -> Result:
@@ -111,11 +147,23 @@ def madvise(asked: Asked) -> Result:
     return process.mm.madvise(address, length, advice & _BITS_32)
 
 
+def mlock(asked: Asked) -> Result:
+    """mlock(2), munlock(2), mlock2(2): done, and without effect on an enclave."""
+    address, length, *_ = asked.args
+    process = asked.process
+    if process is None or not _inside(process, address & -PAGE_SIZE, length + address % PAGE_SIZE):
+        return Answer.PASS
+    return 0
+
+
 MAPPING_CALLS = {
     9: Handler(mmap),
     10: Handler(mprotect),
     11: Handler(munmap),
     25: Handler(mremap),
     28: Handler(madvise),
+    149: Handler(mlock),
+    150: Handler(mlock),
+    325: Handler(mlock),
     329: Handler(mprotect),
 }

@@ -8,7 +8,10 @@ from __future__ import annotations
 import errno
 import os
 import re
+import resource
 import stat
+import struct
+from collections.abc import Generator
 from pathlib import Path
 
 from swsgx.linux.outcome import Outcome
@@ -16,34 +19,96 @@ from swsgx.native.abi import Answer
 from swsgx.supervisor import emulated_files as emulated
 from swsgx.supervisor.calls.asked import Asked, Handler, Result, signed
 from swsgx.supervisor.files import Stand
+from swsgx.supervisor.steps import Call, Step, Store
 
 __all__ = ["PATH_CALLS"]
 
 _DEV = Path("/dev")
+_NR_CLOSE, _NR_OPENAT = 3, 257
 _AT_FDCWD = -100
 _AT_EMPTY_PATH = 0x1000
+#: struct open_how, and what its resolve may have.
+_OPEN_HOW = 24
+_RESOLVE_BENEATH, _RESOLVE_IN_ROOT, _RESOLVE_ALL = 8, 0x10, 0x3F
 _OF_DESCRIPTOR = re.compile(r"/proc/(?:self|thread-self|(\d+))(?:/task/\d+)?/fd/(\d+)")
+_FD_FOLDER = re.compile(r"/proc/\d+(?:/task/\d+)?/fd/")
+_LINKS = 40
 _DEV_FD = re.compile(r"/dev/fd/(\d+)")
 
 
-def _resolve(asked: Asked, dirfd: int, address: int) -> tuple[str, bool]:
-    """The path that a program means, absolute and without ``.`` and ``..``; and whether it must be a folder."""
+def _resolve(asked: Asked, dirfd: int, address: int, follow: bool = True) -> tuple[str, bool]:
+    """The path that a program means, absolute and without links but perhaps the last; whether it must be a folder.
+
+    Raises:
+        OSError: what the kernel would say of it.
+    """
     path = os.fsdecode(asked.memory.text(address))
-    folder = path.endswith(("/", "/."))
     if not path:
         return "", False
     if not path.startswith("/"):
         ours = asked.service.folders.of(asked.tid, dirfd) if dirfd != _AT_FDCWD else None
-        path = f"{ours}/{path}" if ours is not None else path
-    if not path.startswith("/"):
-        where = "cwd" if dirfd == _AT_FDCWD else f"fd/{dirfd}"
-        path = f"{Path(f'/proc/{asked.tid}/{where}').readlink()}/{path}"
-    path = "/" + os.path.normpath(path).lstrip("/")
-    parent, _, name = path.rpartition("/")
-    if not parent.startswith(("/dev", "/proc", "/sys")):
-        parent = os.path.realpath(parent or "/")
-        path = "/" + f"{parent}/{name}".lstrip("/")
-    return path, folder
+        path = f"{ours or _start(asked, dirfd)}/{path}"
+    for _ in range(_LINKS):
+        folder = path.endswith(("/", "/.", "/.."))
+        found = _canonical(asked, path)
+        target = _link(found) if follow or folder else None
+        if target is None:
+            return found, folder
+        path = target if target.startswith("/") else f"{found.rpartition('/')[0]}/{target}"
+    raise OSError(errno.ELOOP, os.strerror(errno.ELOOP))
+
+
+def _start(asked: Asked, dirfd: int) -> str:
+    """Where a relative path begins."""
+    if dirfd == _AT_FDCWD:
+        return f"/proc/{asked.tid}/cwd"
+    start = f"/proc/{asked.tid}/fd/{dirfd}"
+    if dirfd < 0 or not os.path.lexists(start):
+        raise OSError(errno.EBADF, os.strerror(errno.EBADF))
+    if not Path(start).is_dir():
+        raise OSError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
+    return start
+
+
+def _link(path: str) -> str | None:
+    try:
+        return os.readlink(path) if not path.startswith("/proc/") else None  # noqa: PTH115 - as bytes are
+    except OSError:
+        return None
+
+
+def _canonical(asked: Asked, path: str) -> str:
+    """The same file by the real path of its folder; our own folders are among those that exist."""
+    parent, _, name = path.rstrip("/").rpartition("/")
+    if name in (".", ".."):
+        folder = _folder(asked, f"{parent}/")
+        return folder if name == "." else folder.rpartition("/")[0] or "/"
+    folder = _folder(asked, f"{parent}/")
+    return f"{folder.rstrip('/')}/{name}"
+
+
+def _folder(asked: Asked, path: str) -> str:
+    """A folder's real path."""
+    for own in ("/proc/self/", "/proc/thread-self/"):
+        if path.startswith(own):
+            path = f"/proc/{asked.tid}/{path[len(own) :]}"
+    if path.startswith("/proc/") and _FD_FOLDER.fullmatch(path):
+        return path.rstrip("/")
+    try:
+        fd = os.open(path, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        if path.strip("/") == "":
+            raise
+        found = _canonical(asked, path)
+        if _is_node(asked, found):
+            raise OSError(errno.ENOTDIR, os.strerror(errno.ENOTDIR)) from None
+        if not asked.service.folders.adds_to(found):
+            raise
+        return found
+    try:
+        return os.readlink(f"/proc/self/fd/{fd}")  # noqa: PTH115 - only the kernel can follow it
+    finally:
+        os.close(fd)
 
 
 def _descriptor(asked: Asked, path: str) -> Stand | None:
@@ -67,7 +132,7 @@ def _is_node(asked: Asked, path: str) -> bool:
 
 
 def _open(asked: Asked, dirfd: int, address: int, flags: int) -> Result:
-    path, folder = _resolve(asked, dirfd, address)
+    path, folder = _resolve(asked, dirfd, address, not flags & os.O_NOFOLLOW)
     again = _descriptor(asked, path)
     if again is not None:
         path = again.node.node
@@ -108,12 +173,25 @@ def getdents64(asked: Asked) -> Result:
 
 
 def _open_node(asked: Asked, path: str, flags: int, folder: bool) -> Result:
-    if flags & os.O_CREAT and flags & os.O_EXCL:
-        return -errno.EEXIST
-    if folder or flags & os.O_DIRECTORY:
-        return -errno.ENOTDIR
+    wrong = 0
+    if not flags & os.O_PATH and (
+        flags & os.O_DIRECT
+        or (flags & os.O_CREAT and flags & os.O_DIRECTORY)
+        or (flags & os.O_TMPFILE == os.O_TMPFILE and flags & os.O_ACCMODE == os.O_RDONLY)
+    ):
+        return -errno.EINVAL
+    if flags & os.O_CREAT and flags & os.O_EXCL and not flags & os.O_PATH:
+        wrong = errno.EEXIST
+    elif folder or flags & os.O_DIRECTORY:
+        wrong = errno.ENOTDIR
+    if wrong:
+        # The kernel has a descriptor before it looks at the path.
+        limit, _ = resource.prlimit(asked.tid, resource.RLIMIT_NOFILE)
+        return -errno.EMFILE if len(os.listdir(f"/proc/{asked.tid}/fd")) >= limit else -wrong
     if asked.process is None:
         return Answer.ARM_FIRST
+    if flags & os.O_PATH:
+        return _open_path(asked, path, flags)
     asked.service.files.reap()
     opened = asked.service.open_node(path, flags)
     if isinstance(opened, Outcome):
@@ -124,6 +202,19 @@ def _open_node(asked: Asked, path: str, flags: int, folder: bool) -> Result:
     except OSError:
         asked.service.files.reap()
         raise
+
+
+def _open_path(asked: Asked, path: str, flags: int) -> Generator[list[Step], list[int], int]:
+    """O_PATH, by a detour: the kernel hands no such descriptor to another process."""
+    fd = _give(asked, asked.service.files.path(path).open_again(), os.O_CLOEXEC)
+    at = asked.service.scratch + 16
+    kept = flags & (os.O_PATH | os.O_CLOEXEC)
+    made = yield [
+        Store(at, f"/proc/self/fd/{fd}".encode() + b"\0"),
+        Call(_NR_OPENAT, (_AT_FDCWD, at, kept)),
+        Call(_NR_CLOSE, (fd,)),
+    ]
+    return made[0]
 
 
 def open_(asked: Asked) -> Result:
@@ -141,9 +232,19 @@ def openat(asked: Asked) -> Result:
 def openat2(asked: Asked) -> Result:
     """openat2(2), as far as struct open_how has flags; its resolve flags forbid nothing of a node's path."""
     dirfd, path, how, size, *_ = asked.args
-    if size < 24:
+    if size < _OPEN_HOW:
         return -errno.EINVAL
-    return _open(asked, signed(dirfd), path, int.from_bytes(asked.memory.read(how, 8), "little"))
+    if size > 4096 or any(asked.memory.read(how + _OPEN_HOW, size - _OPEN_HOW) if size > _OPEN_HOW else b""):
+        return -errno.E2BIG
+    flags, mode, resolve = struct.unpack("<QQQ", asked.memory.read(how, _OPEN_HOW))
+    if flags >> 32 or resolve & ~_RESOLVE_ALL or (mode and not flags & os.O_CREAT):
+        return -errno.EINVAL
+    absolute = asked.memory.read(path, 1) == b"/"
+    if absolute and resolve & _RESOLVE_BENEATH:
+        return -errno.EXDEV
+    if absolute and resolve & _RESOLVE_IN_ROOT and os.path.realpath(_start(asked, signed(dirfd))) != "/":
+        return Answer.PASS  # the path is below the folder, where we have nothing
+    return _open(asked, signed(dirfd), path, flags)
 
 
 # stat
@@ -165,7 +266,7 @@ def _stat(
         stand = asked.stand(dirfd)
         if stand is not None and not asked.memory.text(path):
             return emulated.device_facts(stand.node.node, _DEV.stat())
-    name, folder = _resolve(asked, dirfd, path)
+    name, folder = _resolve(asked, dirfd, path, follow)
     facts = _facts(asked, name, follow)
     if facts is not None and folder and not stat.S_ISDIR(facts.mode):
         return -errno.ENOTDIR
@@ -240,13 +341,21 @@ def access(asked: Asked) -> Result:
 
 
 def faccessat(asked: Asked) -> Result:
-    """faccessat(2) and faccessat2(2)."""
+    """faccessat(2)."""
     dirfd, path, mode, *_ = asked.args
     return _access(asked, signed(dirfd), path, mode & 0xFFFF_FFFF)
 
 
+def faccessat2(asked: Asked) -> Result:
+    """faccessat2(2)."""
+    dirfd, path, mode, flags, *_ = asked.args
+    if flags & 0xFFFF_FFFF & ~0x1300:
+        return -errno.EINVAL
+    return _access(asked, signed(dirfd), path, mode & 0xFFFF_FFFF)
+
+
 def _readlink(asked: Asked, dirfd: int, address: int, buffer: int, size: int) -> Result:
-    path, _ = _resolve(asked, dirfd, address)
+    path, _ = _resolve(asked, dirfd, address, follow=False)
     stand = _descriptor(asked, path)
     text = stand.node.node if stand is not None else emulated.LINKS.get(path)
     if text is None:
@@ -303,5 +412,5 @@ PATH_CALLS = {
     269: Handler(faccessat),
     332: Handler(statx),
     437: Handler(openat2),
-    439: Handler(faccessat),
+    439: Handler(faccessat2),
 }
