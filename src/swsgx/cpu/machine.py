@@ -18,6 +18,7 @@ from swsgx.cpu.keys import Secrets
 from swsgx.cpu.msr import Msrs
 from swsgx.cpu.pager import Pager
 from swsgx.cpu.store import EnclaveStore
+from swsgx.cpu.tracking import CountedThreads, Tracker
 from swsgx.identity.measure import Measurement
 from swsgx.isa.address import EpcAddr
 from swsgx.isa.cpuid import CpuModel
@@ -39,9 +40,8 @@ class SecsState:
         measurement: the running MRENCLAVE.
         children: enclave pages in the EPC.
         tcs: frames of the enclave's TCS pages.
-        epoch: tracking epoch, from 1.
-        previous: entries made before the present epoch that had not ended when somebody last looked; see
-            :mod:`swsgx.cpu.tracking`.
+        epoch: tracking epoch, from 1; see :mod:`swsgx.cpu.tracking`.
+        previous: threads that entered before the present epoch and are still inside, if they are counted here.
         isvfamilyid, isvextprodid: from SIGSTRUCT, 16 bytes each.
         padding: 352 bytes of the verified signature's encoding.
     """
@@ -53,7 +53,7 @@ class SecsState:
     children: int = 0
     tcs: set[int] = field(default_factory=set)
     epoch: int = 1
-    previous: frozenset[int] = frozenset()
+    previous: int = 0
     isvfamilyid: bytes = bytes(16)
     isvextprodid: bytes = bytes(16)
     padding: bytes = field(default=bytes(352), repr=False)
@@ -75,9 +75,8 @@ class Cpu:
         enclaves: what each SECS holds, by EPC frame.
         written_out: what each SECS holds that EWB has written out, by EID.
         pager: the paging key and the versions.
-        inside: entries into an enclave that have not ended, each by a number of its own; by default the frames of
-            its active TCS pages. Whoever runs threads can tell better: see :mod:`swsgx.cpu.tracking`.
         serial: held by a running leaf.
+        tracker: knows which threads have left their enclave since an epoch began.
         unmasked_event: asked once by each EINIT: is an interrupt pending that EINIT must make way for?
     """
 
@@ -100,8 +99,8 @@ class Cpu:
         self.enclaves: dict[int, SecsState] = {}
         self.written_out: dict[int, SecsState] = {}
         self.pager = Pager(random)
-        self.inside: Callable[[SecsState], frozenset[int]] = self.active_tcs
         self.serial = threading.RLock()
+        self.tracker: Tracker = CountedThreads(self.threads_inside)
         self.unmasked_event: Callable[[], bool] = lambda: False
         self._locked: dict[int, int] = {}
         self._measuring: dict[int, int] = {}
@@ -174,11 +173,7 @@ class Cpu:
 
     def threads_inside(self, secs: int) -> int:
         """How many logical processors are inside the enclave: its TCS pages whose STATE is active."""
-        return len(self.active_tcs(self.enclaves[secs]))
-
-    def active_tcs(self, state: SecsState) -> frozenset[int]:
-        """Frames of an enclave's TCS pages whose STATE is active."""
-        return frozenset(frame for frame in state.tcs if any(self.page(frame)[:8]))
+        return sum(any(self.page(frame)[:8]) for frame in self.enclaves[secs].tcs)
 
     def owner(self, frame: int) -> SecsState:
         """The enclave that owns a REG, TCS or TRIM page."""

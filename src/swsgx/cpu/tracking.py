@@ -1,42 +1,69 @@
-"""Tracking: has every thread left that could still use an old translation of a page?
+"""Tracking: has every thread that was inside, when a page changed, left its enclave since?
 
-The manual states a contract, not a mechanism (SDM, "ETRACK", "EBLOCK", "EWB"). Ours: each enclave has an epoch, from
-1. EBLOCK, EMODPR and EMODT write it into the page's EPCM entry; ETRACK begins the next one and remembers who is inside.
-A page is *tracked* when an ETRACK came after the change and all who were inside then have left once.
-
-Who is inside, :attr:`swsgx.cpu.machine.Cpu.inside` says: entries that have not ended, each by a number. A thread that
-leaves and enters again is another entry. By default an entry is known by the frame of its TCS, so that a thread that
-entered again by the same TCS between two looks still counts as the old one: too careful, never wrong. Whoever has
-made all threads leave says so by :func:`all_left`.
+Source: SDM, "Tracking Rules" of the section on EPC management, "ETRACK" and "EACCEPT". Processors keep the map of the
+EPC in their TLBs, which only an exit flushes. So an enclave's time is cut into *epochs*; ETRACK begins one, and a page
+that was changed in epoch e is tracked once a later one has begun and all who entered up to then have left: once, by
+EEXIT or AEX, whether or not they come back.
 """
 
 from __future__ import annotations
 
-from swsgx.cpu.machine import Cpu, SecsState
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Protocol
 
-__all__ = ["all_left", "begin", "is_tracked", "still_inside"]
+if TYPE_CHECKING:
+    from swsgx.cpu.machine import SecsState
 
-
-def still_inside(cpu: Cpu, state: SecsState) -> int:
-    """How many entries from before the present epoch have not ended."""
-    if state.previous:
-        state.previous &= cpu.inside(state)
-    return len(state.previous)
+__all__ = ["CountedThreads", "Tracker", "is_tracked"]
 
 
-def begin(cpu: Cpu, state: SecsState) -> None:
-    """The next epoch begins; everybody inside entered before it. The one before must be over."""
-    state.epoch += 1
-    state.previous = frozenset(cpu.inside(state))
+class Tracker(Protocol):
+    """Who knows which threads that entered before the present epoch are still inside."""
+
+    def begin(self, state: SecsState) -> None:
+        """ETRACK was granted: whoever is inside now entered before the epoch that begins."""
+        ...
+
+    def stragglers(self, state: SecsState) -> int:
+        """How many threads that entered before the present epoch have not left since."""
+        ...
+
+    def interrupt(self, state: SecsState) -> None:
+        """The operating system interrupts all processors that may be inside: each leaves by an AEX, and may resume."""
+        ...
 
 
-def is_tracked(cpu: Cpu, state: SecsState, epoch: int) -> bool:
-    """Whether a change that was made in ``epoch`` is known to all who are inside."""
-    if state.epoch > epoch + 1:
-        return True
-    return state.epoch == epoch + 1 and not still_inside(cpu, state)
+class CountedThreads:
+    """The machine's own count, :attr:`~swsgx.cpu.machine.SecsState.previous`, for owners who tell it of exits.
+
+    Who tells nothing is never told too little: a thread counts until nobody is inside at all, or until
+    :meth:`interrupt`. No TLB is modelled, so that an interrupt need not really happen: what it would
+    flush is not there.
+
+    Args:
+        inside: how many threads are inside the enclave with a SECS in that frame.
+    """
+
+    def __init__(self, inside: Callable[[int], int]) -> None:
+        self._inside = inside
+
+    def begin(self, state: SecsState) -> None:
+        state.previous = self._inside(state.frame)
+
+    def stragglers(self, state: SecsState) -> int:
+        if state.previous:
+            state.previous = min(state.previous, self._inside(state.frame))
+        return state.previous
+
+    def interrupt(self, state: SecsState) -> None:
+        state.previous = 0
+
+    @staticmethod
+    def left(state: SecsState) -> None:
+        """A thread that entered before the present epoch has left."""
+        state.previous = max(state.previous - 1, 0)
 
 
-def all_left(state: SecsState) -> None:
-    """Everybody who was inside when the present epoch began has left since."""
-    state.previous = frozenset()
+def is_tracked(tracker: Tracker, state: SecsState, epoch: int) -> bool:
+    """Whether a page that was changed in ``epoch`` is tracked now."""
+    return state.epoch > epoch + 1 or (state.epoch == epoch + 1 and not tracker.stragglers(state))

@@ -67,12 +67,19 @@ class Backing:
         at = (self.secs + 1) * PAGE_SIZE + index * Pcmd.size_of
         return Pcmd(self.region.view[at : at + Pcmd.size_of])
 
-    def store(self, indexes: Indexes, sealed: Bytes, pcmds: Bytes) -> None:
-        """Keep rows as EWB made them.
+    def pin(self, indexes: Indexes) -> None:
+        """Have memory for pages before they are written out, when it would be too late.
 
         Raises:
-            OSError: the host has no memory for them.
+            OSError: the host has none.
         """
+        pcmds = (self.secs + 1) * PAGE_SIZE
+        for first, count in consecutive(indexes):
+            os.posix_fallocate(self.region.fd, first * PAGE_SIZE, count * PAGE_SIZE)
+            os.posix_fallocate(self.region.fd, pcmds + first * Pcmd.size_of, count * Pcmd.size_of)
+
+    def store(self, indexes: Indexes, sealed: Bytes, pcmds: Bytes) -> None:
+        """Keep rows as EWB made them; they are pinned."""
         at = 0
         for first, count in consecutive(indexes):
             _move(os.pwritev, self.region.fd, _pages(sealed[at : at + count]), first * PAGE_SIZE)

@@ -12,16 +12,16 @@ Back, :meth:`EnclavePaging.load`: the SECS first if it is out, then ELDU.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
-from swsgx.cpu import tracking
 from swsgx.cpu.encls import eblock, eldu, ewb
 from swsgx.cpu.encls.etrack import etrack
-from swsgx.cpu.faults import Fault, InternalError, LeafResult, invariant
+from swsgx.cpu.faults import Fault, LeafResult, invariant
 from swsgx.cpu.machine import SecsState
 from swsgx.cpu.memory import ScratchMemory
 from swsgx.cpu.pager import MAC_SIZE, rows
@@ -103,39 +103,44 @@ class EnclavePaging:
         return indexes
 
     def finish(self, indexes: Indexes) -> Indexes:
-        """EWB what was blocked; which pages are still not tracked (another ETRACK was made for them)."""
+        """EWB what was blocked; which pages are still not tracked (another ETRACK was made for them).
+
+        Raises:
+            OSError: the host has no memory for them; those before were written out.
+        """
         encl, cpu = self.encl, self.encl.driver.cpu
         if encl.secs is None:
             return indexes[:0]
         indexes = indexes[self._blocked(indexes)]
-        done = 0
-        while done < len(indexes):
-            written, refused = self._write(indexes[done : done + _BLOCK])
-            done += written
-            if not refused.ok:
-                break
-        if done < len(indexes):
-            etrack(cpu, encl.secs_address)
-        elif encl.initialised and not self._state.children:
+        for at in range(0, len(indexes), _BLOCK):
+            block = indexes[at : at + _BLOCK]
+            written = self._write(block)
+            if written < len(block):
+                etrack(cpu, encl.secs_address)
+                return indexes[at + written :]
+        if encl.initialised and not self._state.children:
             self._write_secs()
-        return indexes[done:]
+        return indexes[:0]
 
-    def _write(self, indexes: Indexes) -> tuple[int, LeafResult]:
+    def _write(self, indexes: Indexes) -> int:
+        """EWB of one block; how many, up to one that is not tracked, or in use."""
         encl, cpu = self.encl, self.encl.driver.cpu
         backing = self._file()
+        backing.pin(indexes)
         frames = encl.store.frame_map[indexes] - np.uint32(1)
         numbers = self.slots.take(len(indexes))
         sealed, pcmds = rows(len(indexes)), np.empty((len(indexes), Pcmd.size_of), np.uint8)
-        done, refused = ewb.run(cpu, encl.secs_address, frames, self.slots.addresses(numbers), sealed, pcmds)
-        if refused.code not in (None, SgxError.NOT_TRACKED):
-            raise InternalError(f"EWB of a blocked page: {refused}")
+        before = self._state.children
+        with contextlib.suppress(Fault):
+            ewb.run(cpu, encl.secs_address, frames, self.slots.addresses(numbers), sealed, pcmds)
+        done = before - self._state.children
         backing.store(indexes[:done], sealed[:done], pcmds[:done])
         self._slot[indexes[:done]] = numbers[:done] + 1
         self.slots.give(numbers[done:])
         cpu.epc.free(frames[:done])
         self.evicted += done
         encl.driver.count("ewb", done)
-        return done, refused
+        return done
 
     def _file(self) -> Backing:
         if self.backing is None:
@@ -149,6 +154,7 @@ class EnclavePaging:
         memory = ScratchMemory()
         page, pcmd = memory.place(bytes(PAGE_SIZE), PAGE_SIZE), memory.place(bytes(Pcmd.size_of), 128)
         info = memory.place(Pageinfo.of(srcpge=page, secinfo=pcmd).buffer, Pageinfo.size_of)
+        backing.pin(np.array([backing.secs]))
         number = self.slots.take(1)
         result = ewb.ewb(cpu, memory, info, encl.secs_address, self._slot_address(number))
         invariant(result.ok, "EWB: a SECS without children goes", result=str(result))
@@ -303,9 +309,9 @@ class EnclavePaging:
         return consecutive(np.unique(np.concatenate(loaded))) if loaded else []
 
     def all_left(self, epoch: int) -> None:
-        """Whoever was inside in ``epoch`` or before has left once."""
+        """Whoever was inside when ``epoch`` began has left once."""
         if self.encl.created and self._state.epoch == epoch:
-            tracking.all_left(self._state)
+            self.encl.driver.cpu.tracker.interrupt(self._state)
 
     def close(self) -> None:
         """The enclave ends."""

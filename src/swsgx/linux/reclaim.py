@@ -119,8 +119,13 @@ class Reclaimer:
 
     @property
     def reclaimable(self) -> bool:
-        """Whether any page is on the list, or on its way out."""
-        return bool(self._length or self._stuck)
+        """Whether any page is on the list, with room for it outside, or on its way out."""
+        return bool(self._stuck) or bool(self._length) and self._room > 0
+
+    @property
+    def _room(self) -> int:
+        """How many more pages may be evicted."""
+        return self.backing_pages - sum(encl.paging.evicted for encl in self._driver.enclaves)
 
     def enlist(self, encl: Encl, indexes: Indexes) -> None:
         """Pages came into the EPC: they are the youngest. Any lock may be held."""
@@ -160,14 +165,13 @@ class Reclaimer:
         Returns:
             How many pages were evicted.
         """
-        room = self.backing_pages - sum(encl.paging.evicted for encl in self._driver.enclaves)
         with self._lock:
             stuck, self._stuck = self._stuck, []
         freed = sum(self._evict(encl, indexes, again=True) for encl, indexes in stuck)
-        for encl, indexes in self._pop(max(0, min(count, room))):
+        for encl, indexes in self._pop(max(0, min(count, self._room))):
             if encl.secs is None:
                 continue  # none of them is in the EPC any more
-            if self._driver.shootdown is None and self._driver.cpu.inside(encl.state):
+            if self._driver.shootdown is None and self._driver.cpu.threads_inside(encl.secs):
                 self.enlist(encl, indexes)
                 continue
             young = _accessed(encl, indexes)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from swsgx.cpu import tracking
 from swsgx.cpu.encls.evicted import (
     SECS_EID,
     Slots,
@@ -25,6 +24,7 @@ from swsgx.cpu.machine import Cpu
 from swsgx.cpu.memory import LinearMemory
 from swsgx.cpu.operation import Operation, encls_leaf
 from swsgx.cpu.pager import MAC_SIZE, headers, rows
+from swsgx.cpu.tracking import is_tracked
 from swsgx.isa.address import PAGE_SIZE, EpcAddr, Linaddr
 from swsgx.isa.errors import SgxError
 from swsgx.isa.flags import PageType
@@ -101,12 +101,13 @@ def _refusal(cpu: Cpu, frame: int) -> LeafResult | None:
             SgxError.PAGE_NOT_BLOCKED, "the page is blocked", "BLOCKED = 1", "BLOCKED = 0", remedy="EBLOCK"
         )
     state = cpu.owner(frame)
-    if not tracking.is_tracked(cpu, state, entry.epoch):
+    if not is_tracked(cpu.tracker, state, entry.epoch):
         return OP.code(
             SgxError.NOT_TRACKED,
             "an ETRACK came after EBLOCK, and whoever was inside has left",
             f"an epoch after {entry.epoch} with nobody inside from before",
-            f"epoch {state.epoch}, {len(state.previous)} inside from before",
+            f"epoch {state.epoch}, {cpu.tracker.stragglers(state)} inside from before",
+            remedy="ETRACK, and interrupt the processors that run the enclave",
         )
     return None
 
@@ -219,7 +220,7 @@ def _unquestioned(cpu: Cpu, secs: int, frames: Frames, slots: Slots) -> int:
         return 0
     state, epochs = cpu.enclaves[secs], found["epoch"]
     for epoch in np.unique(epochs[good]).tolist():
-        if not tracking.is_tracked(cpu, state, epoch):
+        if not is_tracked(cpu.tracker, state, epoch):
             good &= epochs != epoch
     return len(good) if good.all() else int(np.argmin(good))
 
