@@ -23,12 +23,12 @@ from swsgx.inprocess.process import process
 from swsgx.isa.address import PAGE_SIZE
 from swsgx.isa.cpuid import CpuModel
 from swsgx.isa.flags import Attributes, Miscselect
-from swsgx.native.host import host_model
 from swsgx.isa.leaves import Enclu
 from swsgx.isa.ssa import INTEL_COMPONENTS
 from swsgx.isa.vectors import Vector
 from swsgx.linux.device import EnclaveFile
 from swsgx.linux.profile import LINUX_6_1, UPSTREAM_6_12, V23, Profile
+from swsgx.native.host import host_model
 from swsgx.trace import Event, Recorder
 from tests.make.native_enclave import NEEDS_GCC, SCRATCH, Block, Built, Loaded, Source, Thread
 from tests.make.storm import mixer

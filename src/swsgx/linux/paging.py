@@ -156,7 +156,11 @@ class EnclavePaging:
         info = memory.place(Pageinfo.of(srcpge=page, secinfo=pcmd).buffer, Pageinfo.size_of)
         backing.pin(np.array([backing.secs]))
         number = self.slots.take(1)
-        result = ewb.ewb(cpu, memory, info, encl.secs_address, self._slot_address(number))
+        try:
+            result = ewb.ewb(cpu, memory, info, encl.secs_address, self._slot_address(number))
+        except Fault:  # somebody uses it; it goes another time
+            self.slots.give(number)
+            return
         invariant(result.ok, "EWB: a SECS without children goes", result=str(result))
         written = np.frombuffer(memory.read(pcmd, Pcmd.size_of), np.uint8).reshape(1, -1)
         row = np.frombuffer(memory.read(page, PAGE_SIZE) + bytes(MAC_SIZE), np.uint8).reshape(1, -1)

@@ -120,7 +120,7 @@ class Reclaimer:
     @property
     def reclaimable(self) -> bool:
         """Whether any page is on the list, with room for it outside, or on its way out."""
-        return bool(self._stuck) or bool(self._length) and self._room > 0
+        return bool(self._stuck) or (bool(self._length) and self._room > 0)
 
     @property
     def _room(self) -> int:
