@@ -200,9 +200,10 @@ class EnclavePaging:
         free = encl.driver.cpu.epc.free_count
         if free < len(missing):
             return self._no_page()
+        last = int(missing[-1])
         missing = self._with_followers(missing, free - len(missing) - encl.driver.reclaimer.low)
         for at in range(0, len(missing), _BLOCK):
-            outcome = self._read(missing[at : at + _BLOCK])
+            outcome = self._read(missing[at : at + _BLOCK], last)
             if not outcome.ok:
                 break
         return outcome
@@ -222,7 +223,8 @@ class EnclavePaging:
         count = len(behind) if behind.all() else int(np.argmin(behind))
         return np.concatenate((missing, np.arange(last, last + count)))
 
-    def _read(self, indexes: Indexes) -> Outcome:
+    def _read(self, indexes: Indexes, last: int) -> Outcome:
+        """ELDU of one block; what happens to pages behind ``last`` is nobody's business."""
         encl, cpu, backing = self.encl, self.encl.driver.cpu, self._file()
         frames = cpu.epc.allocate_up_to(len(indexes))
         if len(frames) < len(indexes):
@@ -243,7 +245,7 @@ class EnclavePaging:
         done = self._state.children - before
         self._came(indexes[:done], numbers[:done])
         cpu.epc.unread(frames[done:])
-        if done < len(indexes):
+        if done < len(indexes) and indexes[done] <= last:
             return self._break(f"page {indexes[done]}", cause)
         return OK
 
