@@ -62,12 +62,14 @@ class Paging(RuleBasedStateMachine):
             self.world.driver.shootdown = self.shootdown
 
     def shootdown(self, encl: Encl) -> bool:
-        """Make the enclave's threads leave, and come back, if they do as they are told."""
+        """Make the enclave's threads leave, and come back where they can, if they do as they are told."""
         for enclave in self.alive:
             if enclave.encl is encl and enclave.held is not None:
                 if not self.obedient:
                     return False
-                enclave.held = set()
+                self.activate(enclave, inside=False)
+                enclave.held = None
+                self.resume(enclave)
         return True
 
     def teardown(self) -> None:
@@ -129,10 +131,14 @@ class Paging(RuleBasedStateMachine):
         if enclave.held is not None or not enclave.encl.initialised:
             return
         if enclave.encl.load_page(BASE + TCS_PAGE * PAGE_SIZE).ok:
-            frame = int(enclave.encl.store.frame_map[TCS_PAGE]) - 1
-            if self.world.cpu.epcm[frame].state == EpcmState.VALID:
-                enclave.held = {TCS_PAGE}
-                self.activate(enclave, inside=True)
+            self.resume(enclave)
+
+    def resume(self, enclave: Enclave) -> None:
+        """Enter, if EENTER or ERESUME would."""
+        frame = int(enclave.encl.store.frame_map[TCS_PAGE]) - 1
+        if frame >= 0 and self.world.cpu.epcm[frame].state == EpcmState.VALID:
+            enclave.held = {TCS_PAGE}
+            self.activate(enclave, inside=True)
 
     @rule(enclave=enclaves)
     def leave(self, enclave: Enclave) -> None:
