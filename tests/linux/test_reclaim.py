@@ -503,15 +503,35 @@ def test_a_resident_page_is_mapped_again(world: World) -> None:
     assert not world.driver.figures().faults
 
 
-def test_evicted_pages_behind_come_with_it_while_epc_is_plenty(world: World) -> None:
-    file = build(world, 40, size=1 << 20)
+def test_who_loads_in_order_gets_the_next_pages_too(world: World) -> None:
+    file = build(world, 100, size=1 << 20)
+    evict(world, file, 100)
+    page, counts = 3, []
+    while page < 80:
+        before = file.encl.paging.evicted
+        assert file.encl.load_page(at(page)).ok
+        counts.append(before - file.encl.paging.evicted)
+        page += counts[-1]
+    assert counts == [1, 5, 9, 17, 33, 32], "the last ends with the enclave"
+    assert all(intact(file, number) for number in range(3, 100))
+
+
+def test_who_loads_here_and_there_gets_one_page(world: World) -> None:
+    file = build(world, 100, size=1 << 20)
+    evict(world, file, 100)
+    for number, page in enumerate((50, 3, 9, 90, 40)):
+        assert file.encl.load_page(at(page)).ok
+        assert file.encl.paging.evicted == 99 - number
+
+
+def test_nothing_comes_along_when_epc_is_short(world: World) -> None:
+    file = build(world, 40, size=1 << 20, init=False)
     evict(world, file, 40)
-    assert file.encl.load_page(at(3)).ok
-    assert file.encl.paging.evicted == 40 - 17
     epc = world.cpu.epc
     epc.allocate_run(epc.free_count - LOW - 2)
-    assert file.encl.load_page(at(30)).ok
-    assert file.encl.paging.evicted == 40 - 17 - 2
+    for page in range(3):
+        assert file.encl.load_page(at(page)).ok
+    assert file.encl.paging.evicted == 40 - 3
 
 
 def test_a_debugger_sees_evicted_pages(world: World) -> None:
@@ -637,10 +657,10 @@ def test_a_spoilt_page_further_on_lets_those_before_it_load(
 ) -> None:
     file = pair[0]
     backing(file).page(3)[0] ^= 1
-    outcome = file.encl.load_page(at(1))
-    assert outcome.ok, "what was not asked for does not matter"
-    assert intact(file, 1)
-    assert file.encl.load_page(at(2)).ok
+    for page in range(3):
+        outcome = file.encl.load_page(at(page))
+        assert outcome.ok, "what was not asked for does not matter"
+        assert intact(file, page)
     assert file.encl.load_page(at(3)).errno == errno.EFAULT
 
 

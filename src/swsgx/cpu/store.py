@@ -18,13 +18,22 @@ from swsgx.isa.structs import Secs
 from swsgx.native.abi import FRAME_MAP_OFFSET, EnclaveHead
 from swsgx.native.shm import SharedRegion
 
-__all__ = ["EnclaveStore", "consecutive"]
+__all__ = ["EnclaveStore", "all_differ", "consecutive"]
+
+
+def all_differ(numbers: npt.NDArray[Any]) -> bool:
+    """Whether no number is there twice; quickest if there is one, or if they ascend."""
+    if len(numbers) < 2 or bool((numbers[1:] > numbers[:-1]).all()):
+        return True
+    return len(np.unique(numbers)) == len(numbers)
 
 
 def consecutive(indexes: npt.NDArray[Any]) -> list[tuple[int, int]]:
     """Runs of numbers that follow each other, as (first, count), in the order given."""
     if not len(indexes):
         return []
+    if len(indexes) == 1:
+        return [(int(indexes[0]), 1)]
     cuts = np.flatnonzero(np.diff(indexes.astype(np.int64)) != 1) + 1
     starts = [0, *cuts.tolist()]
     ends = [*cuts.tolist(), len(indexes)]

@@ -41,8 +41,9 @@ __all__ = ["READ_AHEAD", "EnclavePaging"]
 
 #: Pages that are written or loaded at a time: 256 KiB, less than a second-level cache holds.
 _BLOCK = 64
-#: Evicted pages behind one that is loaded which come with it, as long as EPC is plenty; no program can tell.
-READ_AHEAD = 16
+#: Who loads page after page in ascending order gets some of the next ones with it, twice as many each time, as long as
+#: EPC is plenty; no program can tell. The first and the largest number of them.
+READ_AHEAD = (4, 64)
 
 
 class EnclavePaging:
@@ -65,6 +66,8 @@ class EnclavePaging:
         self.broken: Reason | None = None
         self.evicted = 0
         self._loaded: list[Indexes] = []
+        self._next = -1
+        self._ahead = 0
         # By page index, and the SECS behind the last: the number of its version slot plus one, or 0.
         self._slot: npt.NDArray[np.int32] = np.empty(0, np.int32)
 
@@ -215,12 +218,15 @@ class EnclavePaging:
         return driver.no_page()
 
     def _with_followers(self, missing: Indexes, spare: int) -> Indexes:
-        """The pages, and some evicted ones behind the last."""
-        if spare <= 0:
-            return missing
-        last = int(missing[-1]) + 1
-        behind = self._slot[last : min(last + min(READ_AHEAD, spare), len(self._slot) - 1)] != 0
+        """The pages, and some evicted ones behind the last, if the first is where the load before ended."""
+        first, last = int(missing[0]), int(missing[-1]) + 1
+        if first != self._next:
+            self._ahead = 0
+        count = max(0, min(self._ahead, spare, len(self._slot) - 1 - last))
+        behind = self._slot[last : last + count] != 0
         count = len(behind) if behind.all() else int(np.argmin(behind))
+        self._ahead = min(max(READ_AHEAD[0], 2 * self._ahead), READ_AHEAD[1])
+        self._next = last + count
         return np.concatenate((missing, np.arange(last, last + count)))
 
     def _read(self, indexes: Indexes, last: int) -> Outcome:
@@ -312,7 +318,9 @@ class EnclavePaging:
     def take_loaded(self) -> list[tuple[int, int]]:
         """Runs of pages that came back and that address spaces were not told of yet: (first, count)."""
         loaded, self._loaded = self._loaded, []
-        return consecutive(np.unique(np.concatenate(loaded))) if loaded else []
+        if len(loaded) > 1:
+            return consecutive(np.unique(np.concatenate(loaded)))
+        return consecutive(loaded[0]) if loaded else []
 
     def all_left(self, epoch: int) -> None:
         """Whoever was inside when ``epoch`` began has left once."""

@@ -25,7 +25,7 @@ from swsgx.cpu.machine import Cpu
 from swsgx.cpu.memory import LinearMemory
 from swsgx.cpu.operation import Operation
 from swsgx.cpu.pager import headers, mac_header, rows
-from swsgx.cpu.store import consecutive
+from swsgx.cpu.store import all_differ, consecutive
 from swsgx.isa.address import PAGE_SIZE, EpcAddr, Linaddr
 from swsgx.isa.errors import SgxError
 from swsgx.isa.flags import PERM_MASK, PageType, SecinfoFlags, page_type_of
@@ -241,7 +241,7 @@ def _unquestioned(
     good &= inside & in_va_pages(cpu, slots)
     good &= store.frame_map[np.where(inside, offsets, 0) // np.uint64(PAGE_SIZE)] == 0
     for each in (frames, slots, linaddrs):
-        if len(np.unique(each)) != len(each):
+        if not all_differ(each):
             return 0
     return len(good) if good.all() else int(np.argmin(good))
 

@@ -24,6 +24,7 @@ from swsgx.cpu.machine import Cpu
 from swsgx.cpu.memory import LinearMemory
 from swsgx.cpu.operation import Operation, encls_leaf
 from swsgx.cpu.pager import MAC_SIZE, headers, rows
+from swsgx.cpu.store import all_differ
 from swsgx.cpu.tracking import is_tracked
 from swsgx.isa.address import PAGE_SIZE, EpcAddr, Linaddr
 from swsgx.isa.errors import SgxError
@@ -216,7 +217,7 @@ def _unquestioned(cpu: Cpu, secs: int, frames: Frames, slots: Slots) -> int:
     good = (found["state"] & _BLOCKED == _BLOCKED) & (found["secs"] == secs) & is_enclave_page(found["pt"])
     good &= (found["home"] == HOME_ENCLAVE) & in_va_pages(cpu, slots)
     good &= read_versions(cpu, slots) == 0
-    if not good[0] or len(np.unique(slots)) != len(slots) or len(np.unique(frames)) != len(frames):
+    if not good[0] or not all_differ(slots) or not all_differ(frames):
         return 0
     state, epochs = cpu.enclaves[secs], found["epoch"]
     for epoch in np.unique(epochs[good]).tolist():
