@@ -51,7 +51,7 @@ _MASK = (1 << 64) - 1
 _ENTRY_PAGES = (Check.TCS_IN_EPC, Check.SSA_PAGING, Check.GPR_PAGING)
 _ENTRY_EPCM = (Check.SSA_EPCM, Check.GPR_EPCM)
 #: How often, and after how many seconds, a page is asked for again that cannot be loaded now.
-_LOAD_TRIES, _LOAD_PAUSE = 1000, 0.001
+_LOAD_TRIES, _LOAD_PAUSE = 500, 0.001
 
 
 @dataclass(frozen=True, slots=True)
@@ -401,7 +401,7 @@ class Enclave:
         for _ in range(_LOAD_TRIES):
             outcome = encl.load_page(address)
             if outcome.errno != errno.EAGAIN:
-                return outcome.ok
+                return outcome.ok and bool(encl.store.frame_map[(address - self.base) // PAGE_SIZE])
             time.sleep(_LOAD_PAUSE)
         return False
 
