@@ -410,7 +410,9 @@ class Enclave:
         if lp.check == Check.PAGE_ABSENT:
             return True
         if lp.check in _ENTRY_PAGES:
-            return bool(lp.found & VmaBits.R)
+            # Found are the bits of the mapping: where they forbid the access, the page does not matter.
+            needed = VmaBits.R if lp.check == Check.TCS_IN_EPC else VmaBits.R | VmaBits.W
+            return lp.found & needed == needed
         if lp.check in _ENTRY_EPCM or lp.check == Check.PAGE_EPCM:
             return bool(lp.found >> 16 & EpcmState.BLOCKED)
         if lp.check == Check.TCS_EPCM_BLOCKED:

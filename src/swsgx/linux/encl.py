@@ -406,4 +406,5 @@ class Encl:
         self.max_prot = np.empty(0, np.uint8)
         self.page_type = np.empty(0, np.uint8)
         self.created = self.initialised = False
+        self._state = None
         self.driver.ended(self)

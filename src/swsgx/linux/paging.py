@@ -322,6 +322,11 @@ class EnclavePaging:
             return consecutive(np.unique(np.concatenate(loaded)))
         return consecutive(loaded[0]) if loaded else []
 
+    @property
+    def epoch(self) -> int:
+        """The enclave's tracking epoch; 0 when it has ended."""
+        return self._state.epoch if self.encl.created else 0
+
     def all_left(self, epoch: int) -> None:
         """Whoever was inside when ``epoch`` began has left once."""
         if self.encl.created and self._state.epoch == epoch:

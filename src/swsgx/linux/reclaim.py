@@ -169,11 +169,12 @@ class Reclaimer:
             stuck, self._stuck = self._stuck, []
         freed = sum(self._evict(encl, indexes, again=True) for encl, indexes in stuck)
         for encl, indexes in self._pop(max(0, min(count, self._room))):
-            if encl.secs is None:
-                continue  # none of them is in the EPC any more
-            if self._driver.shootdown is None and self._driver.cpu.threads_inside(encl.secs):
-                self.enlist(encl, indexes)
-                continue
+            with encl.mutex:
+                if encl.secs is None:
+                    continue  # none of them is in the EPC any more
+                if self._driver.shootdown is None and self._driver.cpu.threads_inside(encl.secs):
+                    self.enlist(encl, indexes)
+                    continue
             young = _accessed(encl, indexes)
             self.enlist(encl, indexes[young])
             freed += self._evict(encl, indexes[~young])
@@ -189,7 +190,7 @@ class Reclaimer:
         for round_ in range(_ROUNDS):
             if not len(indexes):
                 break
-            epoch = encl.state.epoch
+            epoch = paging.epoch
             try:
                 if not round_:
                     for first, count in consecutive(indexes):
