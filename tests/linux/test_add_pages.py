@@ -322,6 +322,7 @@ def test_row_c_without_an_epc_page_is_its_errno(world: World, file: EnclaveFile,
 
 def test_row_c_an_epc_that_is_full_is_enomem(world: World, file: EnclaveFile) -> None:
     epc = world.cpu.epc
+    world.driver.reclaimer.backing_pages = 0  # nothing can be evicted
     epc.allocate_run(epc.free_count - 2)
     src = world.memory.put(bytes(3 * PAGE_SIZE))
     outcome = stops(world, file, errno.ENOMEM, "an EPC page is free", 2 * PAGE_SIZE, src=src)
@@ -452,6 +453,7 @@ def test_rows_c_to_i_are_in_this_order(world: World, file: EnclaveFile) -> None:
     world.add(file, 0, bytes(PAGE_SIZE))
     epc = world.cpu.epc
     noexec = world.memory.map(bytes(PAGE_SIZE), may_exec=False)
+    world.driver.reclaimer.backing_pages = 0  # nothing can be evicted
     held = epc.allocate_run(epc.free_count)
     file.encl.page_count = 512
     world.driver.failures.arm(FailurePoint.PAGE_BOOKKEEPING, errno.EDOM)

@@ -79,6 +79,7 @@ class Programs(RuleBasedStateMachine):
     @initialize(target=processes, name=st.sampled_from(sorted(PROFILES)))
     def boot(self, name: str) -> Process:
         self.world = make_world(PROFILES[name], epc_pages=EPC_PAGES)
+        self.world.driver.reclaimer.backing_pages = 0  # paging has its own machine: test_paging_machine.py
         self.world.driver.trace.sinks.clear()
         self.map_rules = PROFILES[name].mapping
         first = Process(self.world.mm)

@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 import pytest
 
 from swsgx.cpu.encls.eadd import eadd
 from swsgx.cpu.encls.eaug import eaug
+from swsgx.cpu.encls.eblock import eblock
 from swsgx.cpu.encls.ecreate import ecreate
 from swsgx.cpu.encls.eextend import extend_page
 from swsgx.cpu.encls.einit import einit
 from swsgx.cpu.encls.emodpr import emodpr
 from swsgx.cpu.encls.emodt import emodt
+from swsgx.cpu.encls.epa import epa
+from swsgx.cpu.encls.etrack import etrack
+from swsgx.cpu.encls.ewb import ewb
 from swsgx.cpu.enclu.operands import EveryPage, Inside
 from swsgx.cpu.faults import Fault, GeneralProtection, LeafResult, PageFault
 from swsgx.cpu.machine import Cpu
@@ -25,13 +30,23 @@ from swsgx.isa.cpuid import CpuModel
 from swsgx.isa.errors import SgxError
 from swsgx.isa.flags import PageType, secinfo_flags
 from swsgx.isa.sigstruct import Einittoken, Sigstruct
-from swsgx.isa.structs import Pageinfo, Secinfo, Secs
+from swsgx.isa.structs import Pageinfo, Pcmd, Secinfo, Secs
 from swsgx.native.abi import EpcmState
 from swsgx.trace import Event, Recorder
 from tests.make.world import BASE, REG_RW, TCS, a_secs, a_tcs, repeatable, signing_key
 
 #: The page-fault code that an ENCLS leaf gets from the EPCM.
 EPCM_CODE = 0x8003
+
+
+@dataclass
+class Evicted:
+    """A page as EWB wrote it: where it and its PCMD are, its version slot, and its address."""
+
+    page: Linaddr
+    pcmd: Linaddr
+    slot: EpcAddr
+    linaddr: int = 0
 
 
 class Bench:
@@ -204,11 +219,36 @@ class Bench:
         assert self.events[-1].reason == fault.reason
         assert self.events[-1].result == fault.mnemonic
 
-    def returns(self, result: LeafResult | int, code: SgxError, rule: str) -> None:
-        """The result is an error code, for a rule with these words."""
+    def va_page(self) -> EpcAddr:
+        """A page of empty version slots."""
+        page = self.page()
+        epa(self.cpu, PageType.VA, page)
+        return page
+
+    def activate(self, tcs: EpcAddr, *, inside: bool = True) -> None:
+        """A thread enters, or leaves: what EENTER and EEXIT write."""
+        self.cpu.page(self.cpu.epc.frame(tcs))[0] = int(inside)
+
+    def tracked(self, secs: EpcAddr, *pages: EpcAddr) -> None:
+        """EBLOCK pages, and have nobody inside from before."""
+        for page in pages:
+            assert eblock(self.cpu, page).ok
+        assert etrack(self.cpu, secs).ok
+
+    def evict(self, page: EpcAddr, slot: EpcAddr) -> Evicted:
+        """EWB; what it wrote."""
+        written = Evicted(self.place(bytes(PAGE_SIZE)), self.place(bytes(Pcmd.size_of), Pcmd.size_of), slot)
+        info = self.pageinfo(srcpge=written.page, secinfo=written.pcmd)
+        result = ewb(self.cpu, self.memory, info, page, slot)
+        assert result.code in (None, SgxError.VA_SLOT_OCCUPIED), str(result.reason)
+        written.linaddr = Pageinfo(self.memory.read(info, Pageinfo.size_of)).linaddr
+        return written
+
+    def returns(self, result: LeafResult | int, code: SgxError, rule: str, *, informs: bool = False) -> None:
+        """The result is an error code, for a rule with these words; one that informs has CF in place of ZF."""
         assert isinstance(result, LeafResult)
         assert result.code is code
-        assert (result.zf, result.cf) == (True, False)
+        assert (result.zf, result.cf) == (not informs, informs)
         assert result.reason is not None
         assert rule in result.reason.rule
         assert self.events[-1].reason == result.reason

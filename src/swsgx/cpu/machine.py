@@ -16,6 +16,7 @@ from swsgx.cpu.epcm import HOME_EPC, Epcm
 from swsgx.cpu.faults import invariant
 from swsgx.cpu.keys import Secrets
 from swsgx.cpu.msr import Msrs
+from swsgx.cpu.pager import Pager
 from swsgx.cpu.store import EnclaveStore
 from swsgx.cpu.tracking import CountedThreads, Tracker
 from swsgx.identity.measure import Measurement
@@ -72,6 +73,8 @@ class Cpu:
         msrs: registers, among them the launch hash.
         cpusvn: security version, 16 bytes.
         enclaves: what each SECS holds, by EPC frame.
+        written_out: what each SECS holds that EWB has written out, by EID.
+        pager: the paging key and the versions.
         serial: held by a running leaf.
         tracker: knows which threads have left their enclave since an epoch began.
         unmasked_event: asked once by each EINIT: is an interrupt pending that EINIT must make way for?
@@ -94,6 +97,8 @@ class Cpu:
         self.msrs = Msrs()
         self.cpusvn = bytes(16)
         self.enclaves: dict[int, SecsState] = {}
+        self.written_out: dict[int, SecsState] = {}
+        self.pager = Pager(random)
         self.serial = threading.RLock()
         self.tracker: Tracker = CountedThreads(self.threads_inside)
         self.unmasked_event: Callable[[], bool] = lambda: False
@@ -192,13 +197,20 @@ class Cpu:
         entry = self.epcm[frame]
         return entry.enclaveaddress - self.enclaves[entry.secs].store.head.baseaddr
 
+    def forget_written_out(self, eid: int) -> None:
+        """A SECS that EWB has written out will never come back: give its enclave's memory back."""
+        state = self.written_out.pop(eid, None)
+        if state is not None:
+            state.store.close()
+
     def close(self) -> None:
         """Give all memory back; the machine is of no use afterwards. Enclave files should be closed before."""
         if self._closed:
             return
         self._closed = True
-        for state in self.enclaves.values():
+        for state in (*self.enclaves.values(), *self.written_out.values()):
             state.store.close()
         self.enclaves.clear()
+        self.written_out.clear()
         self.epcm.close()
         self.epc.close()

@@ -133,6 +133,16 @@ class Operation:
             )
             raise PageFault(Linaddr(fault.address or address), told, fault.error_code) from fault
 
+    def write(self, memory: LinearMemory, operand: str, address: Linaddr, data: bytes) -> None:
+        """Store an operand in ordinary memory; its page fault is told in this leaf's name."""
+        try:
+            memory.write(address, data)
+        except PageFault as fault:
+            rule = f"{operand} is writable"
+            expected = f"{len(data)} writable bytes at {address:#x}"
+            told = self.reason(rule, expected, "a page fault", cause=fault.reason)
+            raise PageFault(Linaddr(fault.address or address), told, fault.error_code) from fault
+
 
 P = ParamSpec("P")
 R = TypeVar("R")

@@ -7,6 +7,9 @@ frame map: for each page of ELRANGE the EPC frame number plus one, or 0.
 
 from __future__ import annotations
 
+import os
+from typing import Any
+
 import numpy as np
 import numpy.typing as npt
 
@@ -15,7 +18,26 @@ from swsgx.isa.structs import Secs
 from swsgx.native.abi import FRAME_MAP_OFFSET, EnclaveHead
 from swsgx.native.shm import SharedRegion
 
-__all__ = ["EnclaveStore"]
+__all__ = ["EnclaveStore", "all_differ", "consecutive"]
+
+
+def all_differ(numbers: npt.NDArray[Any]) -> bool:
+    """Whether no number is there twice; quickest if there is one, or if they ascend."""
+    if len(numbers) < 2 or bool((numbers[1:] > numbers[:-1]).all()):
+        return True
+    return len(np.unique(numbers)) == len(numbers)
+
+
+def consecutive(indexes: npt.NDArray[Any]) -> list[tuple[int, int]]:
+    """Runs of numbers that follow each other, as (first, count), in the order given."""
+    if not len(indexes):
+        return []
+    if len(indexes) == 1:
+        return [(int(indexes[0]), 1)]
+    cuts = np.flatnonzero(np.diff(indexes.astype(np.int64)) != 1) + 1
+    starts = [0, *cuts.tolist()]
+    ends = [*cuts.tolist(), len(indexes)]
+    return [(int(indexes[start]), end - start) for start, end in zip(starts, ends, strict=True)]
 
 
 class EnclaveStore:
@@ -67,6 +89,12 @@ class EnclaveStore:
         """The 4096 bytes at ``offset`` (page aligned) of ELRANGE."""
         return self.contents.view[offset : offset + PAGE_SIZE]
 
+    def fill(self, offset: int, data: memoryview) -> None:
+        """Store whole pages that are not there yet; by pwrite(2), since each would be a page fault here."""
+        while data:
+            written = os.pwrite(self.contents.fd, data, offset)
+            offset, data = offset + written, data[written:]
+
     def changed(self) -> None:
         """Tell whoever caches checks that something changed: an EPCM entry, a mapping or a TCS."""
         self._generation[0] += np.uint64(1)
@@ -76,6 +104,13 @@ class EnclaveStore:
         first = offset // PAGE_SIZE
         self.frame_map[first : first + size // PAGE_SIZE] = 0
         self.contents.punch(offset, size)
+
+    def forget_pages(self, offsets: npt.NDArray[np.uint64]) -> None:
+        """The same for pages anywhere, by their offsets: consecutive ones go together."""
+        indexes = offsets // np.uint64(PAGE_SIZE)
+        self.frame_map[indexes] = 0
+        for first, count in consecutive(indexes):
+            self.contents.punch(first * PAGE_SIZE, count * PAGE_SIZE)
 
     def close(self) -> None:
         """Give the memory back; other processes' mappings of it stay theirs."""

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType, TracebackType
@@ -16,12 +18,21 @@ from swsgx.cpu.faults import InternalError
 from swsgx.inprocess.engine import NativeEngine
 from swsgx.inprocess.errors import EnclaveFault
 from swsgx.inprocess.process import Process
-from swsgx.isa.address import Linaddr
+from swsgx.isa.address import PAGE_SIZE, Linaddr
 from swsgx.isa.leaves import Enclu
 from swsgx.isa.structs import Tcs
+from swsgx.isa.vectors import Vector
 from swsgx.linux.device import EnclaveFile
 from swsgx.linux.mm import AddressSpace
-from swsgx.native.abi import EnclaveCall, EnclaveRun, LogicalProcessor, Registers
+from swsgx.native.abi import (
+    Check,
+    EnclaveCall,
+    EnclaveRun,
+    EpcmState,
+    LogicalProcessor,
+    Registers,
+    VmaBits,
+)
 from swsgx.native.images import address_of
 from swsgx.native.shm import PrivateRegion
 from swsgx.trace import Recorder
@@ -36,6 +47,11 @@ _PASSED = ("rdi", "rsi", "rdx", "r8", "r9", "r10", "r11", "r12", "r13", "r14", "
 #: What the vDSO function passes on by the C calling convention.
 _ARGUMENTS = ("rdi", "rsi", "rdx", "r8", "r9")
 _MASK = (1 << 64) - 1
+#: Refusals of an entry for a page that is not there, and for one that the EPCM forbids.
+_ENTRY_PAGES = (Check.TCS_IN_EPC, Check.SSA_PAGING, Check.GPR_PAGING)
+_ENTRY_EPCM = (Check.SSA_EPCM, Check.GPR_EPCM)
+#: How often, and after how many seconds, a page is asked for again that cannot be loaded now.
+_LOAD_TRIES, _LOAD_PAUSE = 500, 0.001
 
 
 @dataclass(frozen=True, slots=True)
@@ -247,6 +263,7 @@ class Enclave:
     def mrenclave(self) -> bytes:
         """The measurement that EINIT stored, 32 bytes."""
         self._must_be_open()
+        self.file.encl.ensure_resident(())
         secs = self.file.encl.secs
         if secs is None:
             raise InternalError("enclave: a created enclave has a SECS")
@@ -318,6 +335,8 @@ class Enclave:
         self._must_be_open()
         lp = self._process.attach()
         call = _calls.free.pop() if _calls.free else _Call()
+        if self.file.encl.paging.evicted:
+            self.file.encl.load_page(self.tcs[tcs])  # its CSSA says which stack is next
         try:
             with self._activations_of(self.tcs[tcs]).taken(call, leaf):
                 return self._enter(lp, call, leaf, self.tcs[tcs], registers)
@@ -352,10 +371,19 @@ class Enclave:
             self._trace.event(
                 "enter", leaf.name, {"tcs": tcs, "rdi": regs.rdi, "rsi": regs.rsi, "rdx": regs.rdx}
             )
+        given = bytes(regs.buffer)
         call.call.function = leaf
-        while self._process.monitor.call(call.address) == _INTERRUPTED:
-            # Python's own handlers have run before this line, and may have raised.
-            call.call.function = Enclu.ERESUME
+        while True:
+            if self._process.monitor.call(call.address) == _INTERRUPTED:
+                # Python's own handlers have run before this line, and may have raised.
+                call.call.function = Enclu.ERESUME
+            elif run.function == Enclu.EEXIT or not self._loaded(lp, run):
+                break
+            elif lp.rip:
+                call.call.function = Enclu.ERESUME
+            else:
+                # The entry was refused, and is tried again as if nothing had been.
+                regs.buffer[:] = given
         exception = None if run.function == Enclu.EEXIT else self._fault(lp, run)
         if self._trace.on:
             name = "EEXIT" if exception is None else "AEX" if exception.inside else leaf.name
@@ -364,6 +392,36 @@ class Enclave:
             self._trace.event("exit", name, args, result, exception.reason if exception is not None else None)
         values = {name: getattr(regs, name) for name in ("rcx", "rsp", "rflags", *_PASSED)}
         return Exit(**values, exception=exception)
+
+    def _loaded(self, lp: LogicalProcessor, run: EnclaveRun) -> bool:
+        """Whether the exception was of a page that was not in the EPC, or on its way, and is there now."""
+        encl, address = self.file.encl, run.exception_addr & ~(PAGE_SIZE - 1)
+        if run.exception_vector != Vector.PF or not encl.has_page(address) or not self._was_out(lp, address):
+            return False
+        for _ in range(_LOAD_TRIES):
+            outcome = encl.load_page(address)
+            if outcome.errno != errno.EAGAIN:
+                return outcome.ok and bool(encl.store.frame_map[(address - self.base) // PAGE_SIZE])
+            time.sleep(_LOAD_PAUSE)
+        return False
+
+    def _was_out(self, lp: LogicalProcessor, address: int) -> bool:
+        """Whether paging can have been the cause of the monitor's last page fault."""
+        if lp.check == Check.PAGE_ABSENT:
+            return True
+        if lp.check in _ENTRY_PAGES:
+            # Found are the bits of the mapping: where they forbid the access, the page does not matter.
+            needed = VmaBits.R if lp.check == Check.TCS_IN_EPC else VmaBits.R | VmaBits.W
+            return lp.found & needed == needed
+        if lp.check in _ENTRY_EPCM or lp.check == Check.PAGE_EPCM:
+            return bool(lp.found >> 16 & EpcmState.BLOCKED)
+        if lp.check == Check.TCS_EPCM_BLOCKED:
+            return True
+        if lp.check != Check.PAGE_CEILING:
+            return False
+        # Another thread has brought it back already, and had not shown it yet.
+        vma, index = self._mm.vma_at(address), (address - self.base) // PAGE_SIZE
+        return vma is not None and bool(self.file.encl.effective(index, index + 1, vma.prot).any())
 
     def _fault(self, lp: LogicalProcessor, run: EnclaveRun) -> EnclaveFault:
         inside = lp.rip != 0

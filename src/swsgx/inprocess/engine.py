@@ -13,6 +13,9 @@ import mmap
 import struct
 from collections.abc import Iterable, Iterator
 
+import numpy as np
+import numpy.typing as npt
+
 from swsgx.cpu.faults import InternalError
 from swsgx.inprocess.memory import (
     MAP_FIXED,
@@ -242,6 +245,10 @@ class NativeEngine:
         kind = mmap.MAP_PRIVATE if Runs.private(run.prot) else mmap.MAP_SHARED
         offset = run.address - encl.base
         host_mmap(run.address, run.length, run.prot, kind | MAP_FIXED, encl.store.contents.fd, offset)
+
+    def accessed(self, mapping: EnclaveMapping, first: int, count: int) -> npt.NDArray[np.bool_]:
+        """No page: the host's page tables are not ours to read."""
+        return np.zeros(count, np.bool_)
 
     def unmap(self, encl: Encl | None, address: Linaddr, length: int) -> None:
         """Take the range away."""

@@ -8,6 +8,8 @@ from __future__ import annotations
 import errno
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from swsgx.cpu.encls.edbgrd import edbgrd
 from swsgx.cpu.encls.edbgwr import edbgwr
 from swsgx.cpu.faults import Fault, LeafResult
@@ -24,6 +26,8 @@ if TYPE_CHECKING:
 __all__ = ["peek", "poke", "read_memory", "write_memory"]
 
 _WORD = 8
+#: How often a page that cannot be loaded now is tried again, the reclaimer having run in between.
+_TRIES = 4
 
 
 def peek(mm: AddressSpace, address: int, subject: Subject | None = None) -> bytes | Outcome:
@@ -78,16 +82,22 @@ def _walk(
 def _chunk(
     mm: AddressSpace, address: int, chunk: memoryview, subject: Subject | None, *, write: bool
 ) -> Outcome:
-    with mm.lock:
-        vma = mm.vma_at(address)
-        if vma is None:
-            return _refuse(None, errno.EIO, "an enclave mapping covers the address", "a mapping", address)
-        outcome = access(vma, address, chunk, subject, write=write)
-        trace = vma.file.driver.trace
-        if trace.on:
-            name = "debug write" if write else "debug read"
-            args = {"address": address, "length": len(chunk), "enclave": vma.encl.number}
-            trace.event("memory", name, args, str(outcome), outcome.reason)
+    for _ in range(_TRIES):
+        with mm.lock:
+            vma = mm.vma_at(address)
+            if vma is None:
+                return _refuse(None, errno.EIO, "an enclave mapping covers the address", "a mapping", address)
+            encl = vma.encl
+            outcome = access(vma, address, chunk, subject, write=write)
+        encl.tell_loaded()
+        if outcome.errno != errno.EAGAIN:
+            break
+        encl.driver.wake()
+    trace = encl.driver.trace
+    if trace.on:
+        name = "debug write" if write else "debug read"
+        args = {"address": address, "length": len(chunk), "enclave": encl.number}
+        trace.event("memory", name, args, str(outcome), outcome.reason)
     return outcome
 
 
@@ -117,8 +127,8 @@ def access(vma: Vma, address: int, buffer: memoryview, subject: Subject | None, 
     """The driver's vm_ops->access: move bytes between ``buffer`` and enclave memory, word by word.
 
     Returns: all of them, as their number; -EFAULT no enclave, no debug enclave (v23: or not initialised), no
-        page, or a mapping wider than the page's ceiling; -EIO EDBGRD or EDBGWR refuses. Then nothing is
-        reported, even if words were moved before.
+        page, a mapping wider than the page's ceiling, or what was evicted cannot be loaded; -EAGAIN not now: no
+        EPC; -EIO EDBGRD or EDBGWR refuses. Then nothing is reported, even if words were moved before.
     """
     if vma.mapping is None:
         return _refuse(None, errno.EFAULT, "the mapping has an enclave", "an enclave", "none: fork failed")
@@ -167,6 +177,9 @@ def _word(vma: Vma, address: int, part: memoryview, *, write: bool) -> Outcome |
             shown_prot(ceiling),
             shown_prot(vma.prot),
         )
+    loaded = encl.paging.load(np.array([index]))
+    if not loaded.ok:
+        return loaded
     frame = int(encl.store.frame_map[index]) - 1
     offset = address % _WORD
     word = EpcAddr(cpu.epc.address(frame) + address % PAGE_SIZE - offset)

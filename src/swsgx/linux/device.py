@@ -23,6 +23,7 @@ from swsgx.linux.ioctl import dispatch
 from swsgx.linux.outcome import Outcome, refuse
 from swsgx.linux.profile import UPSTREAM_6_12, Profile
 from swsgx.linux.provision import NodeFile, ProvisionFile
+from swsgx.linux.reclaim import EnclaveFigures, EpcFull, Figures, Reclaimer
 from swsgx.linux.security import Plain, SecurityHooks, Subject
 from swsgx.linux.task import Task
 from swsgx.trace import OFF, Recorder
@@ -42,9 +43,17 @@ class Driver:
         security: a security module; by default the plain driver.
         noexec: the nodes are on a filesystem mounted noexec.
         sleep: waits that many seconds; for INIT's retries.
+        backing_pages: how many evicted pages there may be at a time, of all enclaves; by default 4 GiB of them.
 
     Attributes:
         failures: allocations that tests let fail.
+        reclaimer: what makes room in the EPC.
+        shootdown: called with an enclave, without any lock, when pages of it were blocked and engines were told to
+            take them away. Returns whether both hold now: what engines were told is done in every process; and
+            every thread that was inside the enclave has left it once. None: engines act at once, and nobody can be
+            made to leave; then enclaves are left alone while somebody is inside.
+        wake: called, without any lock, when EPC is short: Linux's wake_up of ksgxd. By default pages are reclaimed
+            before it returns; an owner may have another thread call ``reclaimer.balance``.
         leaked: EPC frames that could not be removed, lost for ever.
     """
 
@@ -57,6 +66,7 @@ class Driver:
         security: SecurityHooks | None = None,
         noexec: bool = False,
         sleep: Callable[[float], None] = time.sleep,
+        backing_pages: int = 1 << 20,
     ) -> None:
         self.cpu = cpu
         self.profile = profile
@@ -67,7 +77,12 @@ class Driver:
         self.failures = Failures()
         self.leaked: list[int] = []
         self.lock = threading.RLock()
-        self._enclaves = 0
+        self.reclaimer = Reclaimer(self, backing_pages)
+        self.shootdown: Callable[[Encl], bool] | None = None
+        self.wake: Callable[[], None] = self.reclaimer.balance
+        self._enclaves: dict[int, Encl] = {}
+        self._last_enclave = 0
+        self._counts = dict.fromkeys(("ewb", "eldu", "faults"), 0)
 
     @property
     def usable(self) -> bool:
@@ -133,8 +148,9 @@ class Driver:
                 source=source,
             )
         with self.lock:
-            self._enclaves += 1
-            encl = Encl(self, self.profile, self._enclaves)
+            self._last_enclave += 1
+            encl = Encl(self, self.profile, self._last_enclave)
+            self._enclaves[encl.number] = encl
         if subject is not None:
             encl.users[subject] = None
         return EnclaveFile(self, encl, node, readable, writable)
@@ -154,11 +170,21 @@ class Driver:
     # EPC pages.
 
     def take_page(self, point: FailurePoint) -> int | Outcome:
-        """One EPC page; -ENOMEM if none is free."""
+        """One EPC page; -ENOMEM if none is free and none can be made so.
+
+        Raises:
+            EpcFull: none is free, but pages can be reclaimed, which must be done without locks.
+        """
         failure = self.failures.hit(point) if self.failures.armed else 0
         frame = None if failure else self.cpu.epc.allocate()
         if frame is not None:
             return frame
+        if not failure and self.reclaimer.reclaimable:
+            raise EpcFull
+        return self.no_page(failure)
+
+    def no_page(self, failure: int = 0) -> Outcome:
+        """-ENOMEM, or the failure that a test asked for: there is no EPC page."""
         return refuse(
             failure or errno.ENOMEM,
             operation="EPC",
@@ -168,6 +194,11 @@ class Driver:
             source=self.profile.source("main.c: sgx_alloc_epc_page"),
             remedy="make the EPC larger",
         )
+
+    def balance(self) -> None:
+        """Wake the reclaimer if EPC is short; no lock may be held."""
+        if self.cpu.epc.free_count < self.reclaimer.low:
+            self.wake()
 
     def free_page(self, frame: int) -> None:
         """Take a page out of the EPC and put it on the free list; a page that will not go is lost."""
@@ -183,8 +214,11 @@ class Driver:
         """Make room for the version of one more page of an enclave.
 
         Returns:
-            The EPC frame of a new VA page; None if the last one has room; -ENOMEM, -ERESTARTSYS or -EFAULT
-            (EPA faulted) with nothing changed. The caller counts the page.
+            The EPC frame of a new VA page; None if the last one has room; -ENOMEM or -EFAULT (EPA faulted) with
+            nothing changed. The caller counts the page.
+
+        Raises:
+            EpcFull: as :meth:`take_page`.
         """
         if encl.page_count % VA_SLOTS:
             return None
@@ -222,6 +256,40 @@ class Driver:
         if va_page is not None:
             encl.va_pages.remove(va_page)
             self.free_page(va_page)
+
+    # What is told of paging.
+
+    @property
+    def enclaves(self) -> tuple[Encl, ...]:
+        """Those that are open."""
+        with self.lock:
+            return tuple(self._enclaves.values())
+
+    def ended(self, encl: Encl) -> None:
+        """An enclave has released everything."""
+        with self.lock:
+            self._enclaves.pop(encl.number, None)
+
+    def count(self, what: str, times: int) -> None:
+        """Something happened that :meth:`figures` tells: "ewb", "eldu" or "faults"."""
+        with self.lock:
+            self._counts[what] += times
+
+    def figures(self) -> Figures:
+        """How full the EPC is, and what paging did."""
+        epc = self.cpu.epc
+        enclaves = tuple(
+            EnclaveFigures(
+                encl.number,
+                encl.state.children,
+                encl.paging.evicted,
+                len(encl.va_pages),
+                encl.secs is not None,
+            )
+            for encl in self.enclaves
+            if encl.created
+        )
+        return Figures(epc.frames, epc.free_count, len(self.reclaimer), enclaves=enclaves, **self._counts)
 
 
 class EnclaveFile(NodeFile):

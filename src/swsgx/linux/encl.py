@@ -5,20 +5,23 @@ from __future__ import annotations
 import errno
 import itertools
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
 from swsgx.cpu.encls import eremove
-from swsgx.cpu.faults import invariant
-from swsgx.cpu.store import EnclaveStore
+from swsgx.cpu.faults import InternalError, invariant
+from swsgx.cpu.machine import SecsState
+from swsgx.cpu.store import EnclaveStore, consecutive
 from swsgx.isa.address import PAGE_SIZE, EpcAddr, Linaddr
 from swsgx.isa.flags import Attributes, PageType
 from swsgx.isa.structs import Secs
+from swsgx.linux.backing import VA_SLOTS
 from swsgx.linux.engine import MappedRun
 from swsgx.linux.outcome import OK, Outcome, refuse
+from swsgx.linux.paging import EnclavePaging
 from swsgx.linux.profile import Profile
 from swsgx.linux.task import READ_IMPLIES_EXEC
 from swsgx.linux.vma import shown_prot
@@ -33,9 +36,8 @@ if TYPE_CHECKING:
 
 __all__ = ["VA_SLOTS", "Encl", "EnclaveMapping"]
 
-#: Pages whose versions one VA page holds.
-VA_SLOTS = 512
-
+#: How often a page that cannot be loaded now is tried again, the reclaimer having run in between.
+_LOAD_TRIES = 4
 _PERM = int(VmaBits.R | VmaBits.W | VmaBits.X)
 Bytes = npt.NDArray[np.uint8]
 
@@ -111,11 +113,13 @@ class Encl:
         base, size: ELRANGE, bytes; 0 before CREATE.
         attributes, xfrm, miscselect: as given to CREATE.
         allowed: attributes that INIT lets pass.
-        secs: EPC frame of the SECS; None before CREATE.
+        secs: EPC frame of the SECS; None before CREATE, and while it is written out.
         max_prot: by page index, the most that a mapping may have: R 1, W 2, X 4.
         page_type: by page index, :class:`~swsgx.isa.flags.PageType`; 0 where there is no page.
         page_count: pages plus one for the SECS; decides when a VA page is needed.
         va_pages: EPC frames of VA pages.
+        listed: by page index, whether the page is on the reclaimer's list.
+        paging: its evicted pages.
         mappings: the mm list.
         users: subjects that have used the file, in the order of their coming; values mean nothing.
     """
@@ -141,6 +145,9 @@ class Encl:
         self.page_type: Bytes = np.empty(0, np.uint8)
         self.page_count = 0
         self.va_pages: list[int] = []
+        self.listed: Bytes = np.empty(0, np.uint8)
+        self.paging = EnclavePaging(self)
+        self._state: SecsState | None = None
         self.mappings: list[EnclaveMapping] = []
         self.users: dict[Subject, None] = {}
 
@@ -150,18 +157,25 @@ class Encl:
     @property
     def store(self) -> EnclaveStore:
         """Where the contents of its pages are; from CREATE on."""
-        invariant(self.secs is not None, "enclave: CREATE comes before its store", enclave=self.number)
-        return self.driver.cpu.enclaves[self.secs or 0].store
+        return self.state.store
+
+    @property
+    def state(self) -> SecsState:
+        """What its SECS holds, wherever that is; from CREATE on."""
+        if self._state is None:
+            raise InternalError(f"enclave {self.number}: CREATE comes before its state")
+        return self._state
 
     @property
     def secs_address(self) -> EpcAddr:
-        """EPC address of the SECS; from CREATE on."""
-        invariant(self.secs is not None, "enclave: CREATE comes before its SECS", enclave=self.number)
+        """EPC address of the SECS; from CREATE on, and while it is in the EPC."""
+        invariant(self.secs is not None, "enclave: its SECS is in the EPC", enclave=self.number)
         return self.driver.cpu.epc.address(self.secs or 0)
 
     def settle(self, secs: Secs, frame: int) -> None:
         """ECREATE succeeded: record what CREATE records. :meth:`announce` must follow, without the mutex."""
         self.secs = frame
+        self._state = self.driver.cpu.enclaves[frame]
         self.base, self.size = secs.baseaddr, secs.size
         self.attributes, self.xfrm, self.miscselect = secs.attributes, secs.xfrm, secs.miscselect
         kept = self.allowed if self.profile.create.keeps_allowed else 0
@@ -170,6 +184,8 @@ class Encl:
         pages = secs.size // PAGE_SIZE
         self.max_prot = np.zeros(pages, np.uint8)
         self.page_type = np.zeros(pages, np.uint8)
+        self.listed = np.zeros(pages, np.uint8)
+        self.paging.settle()
         for mapping in list(self.mappings):
             mapping.allocate()
         self.created = True
@@ -207,6 +223,7 @@ class Encl:
         self.page_type[first : first + count] = int(page_type)
         self.max_prot[first : first + count] = ceiling
         self.page_count += count
+        self.driver.reclaimer.enlist(self, np.arange(first, first + count))
 
     def remove(self, first: int, count: int) -> None:
         """Pages were removed: nothing is known of them any more. The VA pages they needed stay."""
@@ -322,11 +339,75 @@ class Encl:
         for mapping in list(self.mappings):
             mapping.mm.sync(mapping, start, start + count * PAGE_SIZE)
 
+    def take_away(self, first: int, count: int) -> None:
+        """Pages are about to leave the EPC: no address space has them, nor page-table entries for them."""
+        start = self.base + first * PAGE_SIZE
+        for mapping in list(self.mappings):
+            mapping.mm.zap(mapping, start, start + count * PAGE_SIZE)
+
+    # Paging. Call these with no lock held.
+
+    def ensure_resident(self, addresses: Iterable[int]) -> Outcome:
+        """Have pages in the EPC and mapped: what the fault handler does, and whoever needs to look at them.
+
+        Args:
+            addresses: linear addresses, in any order; none: only the SECS is wanted.
+
+        Returns:
+            0: they are, and so is the SECS. Whatever is answered a moment later may be otherwise again.
+            -EAGAIN: not now: pages are being written out, or EPC is short; try again. -ENOMEM: EPC is short and
+            will stay so. -EFAULT: no page was added at an address, or the enclave is broken. Linux tells the last two
+            as SIGBUS.
+        """
+        indexes = np.unique(np.array([(a - self.base) // PAGE_SIZE for a in addresses], np.int64))
+        if not self.created or not all(self.has_page(self.base + i * PAGE_SIZE) for i in indexes.tolist()):
+            return refuse(
+                errno.EFAULT,
+                operation="page fault",
+                rule="a page was added at the address",
+                expected="a page",
+                found="a hole",
+                source=self.profile.source("encl.c: sgx_vma_fault"),
+            )
+        driver = self.driver
+        if any(self.paging.is_evicted(index) for index in indexes.tolist()):
+            driver.count("faults", 1)
+        driver.balance()
+        outcome = OK
+        for _ in range(_LOAD_TRIES):
+            with self.mutex:
+                outcome = self.paging.load(indexes)
+            if outcome.errno != errno.EAGAIN:
+                break
+            driver.wake()
+        self.tell_loaded()
+        if outcome.ok:
+            for first, count in consecutive(indexes):
+                self.pages_changed(first, count)
+        return outcome
+
+    def load_page(self, address: int) -> Outcome:
+        """:meth:`ensure_resident` of one page."""
+        return self.ensure_resident((address,))
+
+    def tell_loaded(self) -> None:
+        """Pages came back: they appear in all address spaces that map them."""
+        with self.mutex:
+            loaded = self.paging.take_loaded()
+        for first, count in loaded:
+            self.pages_changed(first, count)
+
     # The end.
 
     def release(self) -> None:
-        """The last reference is gone: every page leaves the EPC."""
+        """The last reference is gone: every page leaves the EPC and the backing file."""
+        with self.mutex:
+            self._release()
+
+    def _release(self) -> None:
         cpu = self.driver.cpu
+        self.listed = np.empty(0, np.uint8)
+        self.driver.reclaimer.forget(self)
         if self.secs is not None:
             mapped = self.store.frame_map
             children = mapped[mapped != 0] - np.uint32(1)
@@ -335,6 +416,9 @@ class Encl:
                 cpu.epc.free(children)
             self.driver.free_page(self.secs)
             self.secs = None
+        elif self._state is not None:
+            cpu.forget_written_out(self._state.eid)
+        self.paging.close()
         for frame in self.va_pages:
             self.driver.free_page(frame)
         self.va_pages.clear()
@@ -342,3 +426,5 @@ class Encl:
         self.max_prot = np.empty(0, np.uint8)
         self.page_type = np.empty(0, np.uint8)
         self.created = self.initialised = False
+        self._state = None
+        self.driver.ended(self)

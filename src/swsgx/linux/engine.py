@@ -10,6 +10,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Protocol
 
+import numpy as np
+import numpy.typing as npt
+
 from swsgx.isa.address import Linaddr
 
 if TYPE_CHECKING:
@@ -90,6 +93,13 @@ class Engine(Protocol):
         """Take the range away; without an enclave, whatever is there."""
         ...
 
+    def accessed(self, mapping: EnclaveMapping, first: int, count: int) -> npt.NDArray[np.bool_]:
+        """Which of an enclave's pages this address space has used since it was last asked, by page index.
+
+        The reclaimer spares them once. An engine that cannot know says: none.
+        """
+        ...
+
 
 class ModelOnly:
     """An engine that maps nothing: the driver's rules can be tried without a process.
@@ -125,3 +135,6 @@ class ModelOnly:
 
     def unmap(self, encl: Encl | None, address: Linaddr, length: int) -> None:
         pass
+
+    def accessed(self, mapping: EnclaveMapping, first: int, count: int) -> npt.NDArray[np.bool_]:
+        return np.zeros(count, np.bool_)

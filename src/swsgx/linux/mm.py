@@ -327,8 +327,9 @@ class AddressSpace:
                     self.engine.protect(vma.encl, list(vma.encl.runs(low, high, vma.prot)))
 
     def zap(self, mapping: EnclaveMapping, start: int, end: int) -> None:
-        """Page-table entries of the range go; VMAs stay."""
+        """Pages of the range leave the EPC: :meth:`sync`, and page-table entries are gone."""
         with self.lock:
+            self.sync(mapping, start, end)
             first, last = mapping.clip(start, end)
             mapping.bits[first:last] &= np.uint8(~VmaBits.PRESENT & 0xFF)
 

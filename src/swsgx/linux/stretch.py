@@ -25,6 +25,7 @@ from swsgx.linux.encl import VA_SLOTS
 from swsgx.linux.failures import FailurePoint
 from swsgx.linux.outcome import ERESTARTSYS, OK, Outcome, refuse
 from swsgx.linux.profile import NoexecRule
+from swsgx.linux.reclaim import EpcFull
 from swsgx.linux.security import Load
 from swsgx.linux.task import BadAddress, SourceVma, Task, TaskMemory
 from swsgx.linux.uapi import PAGE_MEASURE
@@ -120,16 +121,27 @@ def add_all(request: AddRequest) -> tuple[int, Outcome]:
                     0, refuse_add(encl, 0, "no signal arrives", "none", "one, after some pages").reason
                 )
             return done, refuse_add(encl, ERESTARTSYS, "no signal arrives", "none", "one")
-        with encl.mutex:
-            added, refused = _stretch(request, done)
+        reclaimer = encl.driver.reclaimer
+        try:
+            with encl.mutex:
+                added, refused = _stretch(request, done)
+        except EpcFull as full:
+            added = 0
+            wanted = (request.length - done) // PAGE_SIZE
+            refused = reclaimer.make_room(full.need, request.task.signal_pending, wanted=wanted)
         done += added * PAGE_SIZE
+        encl.driver.balance()
         if refused is not None:
             return done, refused
     return done, OK
 
 
 def _stretch(request: AddRequest, done: int) -> tuple[int, Outcome | None]:
-    """Add at least one page from byte ``done`` on: how many, and why no further (None: there was no reason)."""
+    """Add at least one page from byte ``done`` on: how many, and why no further (None: there was no reason).
+
+    Raises:
+        EpcFull: nothing was done; EPC pages must be reclaimed, without the enclave's mutex.
+    """
     encl, driver = request.encl, request.encl.driver
     failures, epc = driver.failures, driver.cpu.epc
 
@@ -143,7 +155,11 @@ def _stretch(request: AddRequest, done: int) -> tuple[int, Outcome | None]:
     frame = driver.take_page(FailurePoint.EPC_PAGE)
     if isinstance(frame, Outcome):
         return 0, frame
-    va_page = driver.grow(encl)
+    try:
+        va_page = driver.grow(encl)
+    except EpcFull as full:
+        driver.free_page(frame)
+        raise EpcFull(1 + full.need) from full
     if isinstance(va_page, Outcome):
         driver.free_page(frame)
         return 0, va_page

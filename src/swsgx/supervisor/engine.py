@@ -13,6 +13,9 @@ import struct
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
+import numpy as np
+import numpy.typing as npt
+
 from swsgx.cpu.faults import InternalError
 from swsgx.isa.address import PAGE_SIZE, Linaddr
 from swsgx.linux.encl import Encl, EnclaveMapping
@@ -366,6 +369,10 @@ class TargetEngine:
         self._pinned(encl, [step for _, step in shown])
         if attached is not None and not attached.slot.flags & SlotFlags.HIDE:
             self._store_runs(attached)
+
+    def accessed(self, mapping: EnclaveMapping, first: int, count: int) -> npt.NDArray[np.bool_]:
+        """No page: the host's page tables are not ours to read."""
+        return np.zeros(count, np.bool_)
 
     def unmap(self, encl: Encl | None, address: Linaddr, length: int) -> None:
         """Take the range away."""

@@ -135,7 +135,8 @@ class Service:
         self._failed = failed
         self._trace = Recorder([self._traced] if settings.trace >= 0 else [])
         self.cpu = Cpu(settings.model(), random=os.urandom, trace=self._trace)
-        self.driver = Driver(self.cpu, settings.profile(), trace=self._trace)
+        # Nothing is evicted: engines of programs do not act at once, and there is no shootdown yet.
+        self.driver = Driver(self.cpu, settings.profile(), trace=self._trace, backing_pages=0)
         self.files = NodeFiles()
         self.folders = Folders(listing_program(IMAGE_BASE, IMAGE_BASE + image.writable), self.scratch)
         self._processes: dict[int, TargetProcess] = {}

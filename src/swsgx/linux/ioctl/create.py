@@ -17,6 +17,7 @@ from swsgx.isa.structs import Pageinfo, Secinfo, Secs
 from swsgx.linux.failures import FailurePoint
 from swsgx.linux.outcome import OK, Outcome, refuse
 from swsgx.linux.profile import CreateCheck
+from swsgx.linux.reclaim import EpcFull
 from swsgx.linux.security import Create
 from swsgx.linux.task import BadAddress, Task
 from swsgx.linux.uapi import EnclaveCreate
@@ -73,8 +74,7 @@ def create(encl: Encl, task: Task, arg: int) -> Outcome:
     reason = driver.security.create(task.subject, encl, event)
     if reason is not None:
         return Outcome(-errno.EACCES, reason)
-    with encl.mutex:
-        outcome = _create(encl, secs)
+    outcome = _with_room(request, secs)
     if outcome.ok and encl.created:
         encl.announce()
     return outcome
@@ -175,6 +175,22 @@ _CHECKS: dict[CreateCheck, Callable[[_Request], Outcome | None]] = {
 }
 
 
+def _with_room(request: _Request, secs: Secs) -> Outcome:
+    """Reclaim EPC pages as long as there are too few."""
+    encl, driver = request.encl, request.encl.driver
+    while True:
+        try:
+            with encl.mutex:
+                outcome = _create(encl, secs)
+        except EpcFull as full:
+            refused = driver.reclaimer.make_room(full.need, request.task.signal_pending)
+            if refused is None:
+                continue
+            outcome = refused
+        driver.balance()
+        return outcome
+
+
 def _create(encl: Encl, secs: Secs) -> Outcome:
     """sgx_encl_create, from the VA page on."""
     driver = encl.driver
@@ -185,7 +201,11 @@ def _create(encl: Encl, secs: Secs) -> Outcome:
     if failure:
         driver.shrink(encl, va_page)
         return _refuse(encl, failure, "a backing file for evicted pages", "a file", "none")
-    frame = driver.take_page(FailurePoint.SECS_PAGE)
+    try:
+        frame = driver.take_page(FailurePoint.SECS_PAGE)
+    except EpcFull as full:
+        driver.shrink(encl, va_page)
+        raise EpcFull(2 if va_page is not None else 1) from full
     if isinstance(frame, Outcome):
         driver.shrink(encl, va_page)
         return frame

@@ -1,0 +1,262 @@
+"""The reclaimer: which pages leave the EPC, and when. Read from main.c of Linux 6.1 and 6.12 (same).
+
+All enclaves of a machine share the EPC and one list of pages, oldest first: REG and TCS pages enter at its end when
+they are added or loaded. SECS and VA pages are never on it. Whether a page was used lately, the address spaces'
+engines say (:meth:`swsgx.linux.engine.Engine.accessed`).
+
+Linux takes 16 pages at a time. Here it may be more where more are wanted: no program can tell, and EWB of many costs
+less for each. Linux's watermarks are for an EPC of megabytes; of a tiny one they are an eighth and a quarter.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from swsgx.cpu.store import consecutive
+from swsgx.linux.backing import Indexes
+from swsgx.linux.outcome import ERESTARTSYS, Outcome, refuse
+
+if TYPE_CHECKING:
+    from swsgx.linux.device import Driver
+    from swsgx.linux.encl import Encl
+
+__all__ = ["BATCH", "HIGH", "LOW", "EnclaveFigures", "EpcFull", "Figures", "Reclaimer"]
+
+#: Free pages below which the background thread works, and up to how many.
+LOW, HIGH = 32, 64
+#: Pages that are looked at in one go.
+BATCH = 16
+#: The same, when many are wanted.
+_BULK = 256
+#: How often EWB is tried with everybody made to leave before.
+_ROUNDS = 3
+
+
+class EpcFull(Exception):
+    """No EPC page is free, but one can be made so: let go of all locks, call ``make_room``, and try again.
+
+    Attributes:
+        need: how many pages must be free.
+    """
+
+    def __init__(self, need: int = 1) -> None:
+        super().__init__(f"{need} EPC pages are needed")
+        self.need = need
+
+
+@dataclass(frozen=True, slots=True)
+class EnclaveFigures:
+    """One enclave.
+
+    Attributes:
+        number: as in traces.
+        resident: pages in the EPC, SECS and VA pages not among them.
+        evicted: pages in the backing file, the SECS not among them.
+        va_pages: version arrays.
+        secs_resident: the SECS is in the EPC.
+    """
+
+    number: int
+    resident: int
+    evicted: int
+    va_pages: int
+    secs_resident: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Figures:
+    """How full the EPC is, and what paging did since the driver was loaded.
+
+    Attributes:
+        epc_total, epc_free: pages.
+        reclaimable: pages on the list.
+        ewb, eldu: pages written out and loaded, SECS among them.
+        faults: times that somebody asked for pages that were out.
+        enclaves: those with a SECS.
+    """
+
+    epc_total: int
+    epc_free: int
+    reclaimable: int
+    ewb: int
+    eldu: int
+    faults: int
+    enclaves: tuple[EnclaveFigures, ...]
+
+
+class Reclaimer:
+    """The list of reclaimable pages, and what is done with it. Callers hold no lock but where it is said.
+
+    Args:
+        driver: whose EPC.
+        backing_pages: how many evicted pages there may be, of all enclaves.
+
+    Attributes:
+        low, high: watermarks.
+        batch: pages that are looked at in one go.
+    """
+
+    def __init__(self, driver: Driver, backing_pages: int) -> None:
+        self._driver = driver
+        frames = driver.cpu.epc.frames
+        self.low, self.high = min(LOW, frames // 8), min(HIGH, frames // 4)
+        self.batch = max(1, min(BATCH, frames // 8))
+        self.backing_pages = backing_pages
+        self._lock = threading.Lock()
+        self._queue: deque[tuple[Encl, Indexes]] = deque()
+        self._length = 0
+        # Pages that were blocked and could not be written out: somebody would not leave.
+        self._stuck: list[tuple[Encl, Indexes]] = []
+
+    def __len__(self) -> int:
+        return self._length
+
+    @property
+    def reclaimable(self) -> bool:
+        """Whether any page is on the list, with room for it outside, or on its way out."""
+        return bool(self._stuck) or (bool(self._length) and self._room > 0)
+
+    @property
+    def _room(self) -> int:
+        """How many more pages may be evicted."""
+        return self.backing_pages - sum(encl.paging.evicted for encl in self._driver.enclaves)
+
+    def enlist(self, encl: Encl, indexes: Indexes) -> None:
+        """Pages came into the EPC: they are the youngest. Any lock may be held."""
+        with self._lock:
+            # What is on the list already, having left the EPC by another way than ours, stays where it is.
+            fresh = indexes[encl.listed[indexes] == 0] if len(encl.listed) else indexes[:0]
+            if len(fresh):
+                encl.listed[fresh] = 1
+                self._queue.append((encl, fresh))
+                self._length += len(fresh)
+
+    def forget(self, encl: Encl) -> None:
+        """The enclave ends. Any lock may be held."""
+        with self._lock:
+            self._queue = deque(item for item in self._queue if item[0] is not encl)
+            self._length = sum(len(indexes) for _, indexes in self._queue)
+            self._stuck = [item for item in self._stuck if item[0] is not encl]
+
+    def _pop(self, count: int) -> list[tuple[Encl, Indexes]]:
+        """Take up to ``count`` pages from the head, those of one enclave together."""
+        found: dict[Encl, list[Indexes]] = {}
+        with self._lock:
+            while count and self._queue:
+                encl, indexes = self._queue.popleft()
+                if len(indexes) > count:
+                    self._queue.appendleft((encl, indexes[count:]))
+                    indexes = indexes[:count]
+                count -= len(indexes)
+                self._length -= len(indexes)
+                encl.listed[indexes] = 0
+                found.setdefault(encl, []).append(indexes)
+        return [(encl, np.sort(np.concatenate(parts))) for encl, parts in found.items()]
+
+    def reclaim(self, count: int) -> int:
+        """Look at ``count`` pages from the head of the list, and evict those that were not used lately.
+
+        Returns:
+            How many pages were evicted.
+        """
+        with self._lock:
+            stuck, self._stuck = self._stuck, []
+        freed = sum(self._evict(encl, indexes, again=True) for encl, indexes in stuck)
+        for encl, indexes in self._pop(max(0, min(count, self._room))):
+            with encl.mutex:
+                if encl.secs is None:
+                    continue  # none of them is in the EPC any more
+                if self._driver.shootdown is None and self._driver.cpu.threads_inside(encl.secs):
+                    self.enlist(encl, indexes)
+                    continue
+            young = _accessed(encl, indexes)
+            self.enlist(encl, indexes[young])
+            freed += self._evict(encl, indexes[~young])
+        return freed
+
+    def _evict(self, encl: Encl, indexes: Indexes, *, again: bool = False) -> int:
+        """The three steps; how many pages were written out."""
+        driver, paging = self._driver, encl.paging
+        if not again:
+            with encl.mutex:
+                indexes = paging.begin(indexes)
+        wanted = len(indexes)
+        for round_ in range(_ROUNDS):
+            if not len(indexes):
+                break
+            epoch = paging.epoch
+            try:
+                if not round_:
+                    for first, count in consecutive(indexes):
+                        encl.take_away(first, count)
+                left = driver.shootdown(encl) if driver.shootdown is not None else False
+                with encl.mutex:
+                    if left:
+                        paging.all_left(epoch)
+                    indexes = paging.finish(indexes)
+            except OSError:
+                break  # the host is out of memory or mappings: nothing can be written out now
+            if driver.shootdown is None:
+                break
+        if len(indexes):
+            with self._lock:
+                self._stuck.append((encl, indexes))
+        return wanted - len(indexes)
+
+    def balance(self) -> None:
+        """What the thread ksgxd does when it is woken: reclaim until enough pages are free, or the list is empty."""
+        epc = self._driver.cpu.epc
+        scanned, limit = 0, 2 * self._length + BATCH
+        if self._stuck:
+            self.reclaim(0)
+        while epc.free_count < self.high and self.reclaimable and scanned < limit:
+            count = max(self.batch, self.high - epc.free_count)
+            self.reclaim(count)
+            scanned += count
+
+    def make_room(self, need: int, signal_pending: Callable[[], bool], *, wanted: int = 0) -> Outcome | None:
+        """Direct reclaim: until ``need`` EPC pages are free.
+
+        Args:
+            need: how many the caller cannot do without.
+            signal_pending: whether a signal waits for the caller.
+            wanted: how many it has a use for.
+
+        Returns:
+            None: they are. -ENOMEM: they cannot be. -ERESTARTSYS: a signal came first.
+        """
+        epc = self._driver.cpu.epc
+        scanned, limit = 0, 2 * self._length + BATCH
+        while epc.free_count < need:
+            if not self.reclaimable or scanned >= limit:
+                return self._driver.no_page()
+            if signal_pending():
+                return refuse(
+                    ERESTARTSYS,
+                    operation="EPC",
+                    rule="no signal arrives while pages are reclaimed",
+                    expected="none",
+                    found="one",
+                    source=self._driver.profile.source("main.c: sgx_alloc_epc_page"),
+                )
+            count = max(self.batch, min(wanted, _BULK))
+            self.reclaim(count)
+            scanned += count
+        return None
+
+
+def _accessed(encl: Encl, indexes: Indexes) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
+    """Which pages were used in any address space since it was last asked."""
+    young = np.zeros(len(indexes), np.bool_)
+    for mapping in list(encl.mappings):
+        at = 0
+        for first, count in consecutive(indexes):
+            young[at : at + count] |= mapping.mm.engine.accessed(mapping, first, count)
+            at += count
+    return young
