@@ -52,6 +52,8 @@ class EnclaveStore:
     Attributes:
         contents: bytes of ELRANGE, sparse.
         table: head and frame map.
+        shared: others may be writing to pages while those are written out, and wait for pages that are not there: so
+            every page in the EPC has memory, and none that is not.
         head: what EENTER must know, a view of :attr:`table`.
         frame_map: EPC frame number plus one by page index, a view of :attr:`table`.
 
@@ -61,6 +63,7 @@ class EnclaveStore:
 
     def __init__(self, secs: Secs, frame: int, eid: int, xsize: int) -> None:
         pages = secs.size // PAGE_SIZE
+        self.shared = False
         self.contents = SharedRegion(f"sgx-enclave-{eid}", secs.size)
         try:
             self.table = SharedRegion(f"sgx-table-{eid}", FRAME_MAP_OFFSET + 4 * pages)
@@ -94,6 +97,23 @@ class EnclaveStore:
         while data:
             written = os.pwrite(self.contents.fd, data, offset)
             offset, data = offset + written, data[written:]
+
+    def clear(self, offset: int, size: int) -> None:
+        """Zero pages come into the EPC."""
+        self.contents.punch(offset, size)
+        if self.shared:
+            self.contents.populate(offset, size)
+
+    def leaving(self, offsets: npt.NDArray[np.uint64]) -> list[memoryview]:
+        """Contents of pages, each, that leave the EPC now; their memory may be gone behind this."""
+        if not self.shared:
+            view = self.contents.view
+            return [view[at : at + PAGE_SIZE] for at in offsets.tolist()]
+        pages = []
+        for first, count in consecutive(offsets // np.uint64(PAGE_SIZE)):
+            taken = self.contents.take(first * PAGE_SIZE, count * PAGE_SIZE)
+            pages += [taken[at : at + PAGE_SIZE] for at in range(0, len(taken), PAGE_SIZE)]
+        return pages
 
     def changed(self) -> None:
         """Tell whoever caches checks that something changed: an EPCM entry, a mapping or a TCS."""

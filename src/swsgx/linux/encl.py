@@ -17,8 +17,8 @@ from swsgx.cpu.machine import SecsState
 from swsgx.cpu.store import EnclaveStore, consecutive
 from swsgx.isa.address import PAGE_SIZE, EpcAddr, Linaddr
 from swsgx.isa.flags import Attributes, PageType
-from swsgx.isa.structs import Secs
-from swsgx.linux.backing import VA_SLOTS
+from swsgx.isa.structs import Secs, Tcs
+from swsgx.linux.backing import VA_SLOTS, Indexes
 from swsgx.linux.engine import MappedRun
 from swsgx.linux.outcome import OK, Outcome, refuse
 from swsgx.linux.paging import EnclavePaging
@@ -148,6 +148,8 @@ class Encl:
         self.listed: Bytes = np.empty(0, np.uint8)
         self.paging = EnclavePaging(self)
         self._state: SecsState | None = None
+        self._pinned_for: tuple[int, ...] = ()
+        self._pinned: npt.NDArray[np.bool_] = np.empty(0, np.bool_)
         self.mappings: list[EnclaveMapping] = []
         self.users: dict[Subject, None] = {}
 
@@ -176,6 +178,7 @@ class Encl:
         """ECREATE succeeded: record what CREATE records. :meth:`announce` must follow, without the mutex."""
         self.secs = frame
         self._state = self.driver.cpu.enclaves[frame]
+        self._state.store.shared = self.driver.demand
         self.base, self.size = secs.baseaddr, secs.size
         self.attributes, self.xfrm, self.miscselect = secs.attributes, secs.xfrm, secs.miscselect
         kept = self.allowed if self.profile.create.keeps_allowed else 0
@@ -186,6 +189,7 @@ class Encl:
         self.page_type = np.zeros(pages, np.uint8)
         self.listed = np.zeros(pages, np.uint8)
         self.paging.settle()
+        self._pinned_for, self._pinned = (), np.zeros(pages, np.bool_)
         for mapping in list(self.mappings):
             mapping.allocate()
         self.created = True
@@ -223,7 +227,8 @@ class Encl:
         self.page_type[first : first + count] = int(page_type)
         self.max_prot[first : first + count] = ceiling
         self.page_count += count
-        self.driver.reclaimer.enlist(self, np.arange(first, first + count))
+        if self.driver.evictable(self):
+            self.driver.reclaimer.enlist(self, np.arange(first, first + count))
 
     def remove(self, first: int, count: int) -> None:
         """Pages were removed: nothing is known of them any more. The VA pages they needed stay."""
@@ -295,9 +300,12 @@ class Encl:
         columns = self.driver.cpu.epcm.columns
         at = np.where(frames != 0, frames, 1) - np.uint32(1)
         usable = (frames != 0) & (columns["pt"][at] == int(PageType.REG))
-        usable &= columns["state"][at] & ~np.uint8(EpcmState.PR) == int(EpcmState.VALID)
+        means_nothing = EpcmState.PR | EpcmState.BLOCKED if self.driver.demand else EpcmState.PR
+        usable &= columns["state"][at] & ~np.uint8(means_nothing) == int(EpcmState.VALID)
         perms: Bytes = columns["perm"][at]
         perms[~usable] = 0
+        if self.driver.demand and self.paging.evicted:
+            perms[frames == 0] = self.paging.usable[first:last][frames == 0]
         return perms
 
     def effective(self, first: int, last: int, prot: int) -> Bytes:
@@ -343,7 +351,26 @@ class Encl:
         """Pages are about to leave the EPC: no address space has them, nor page-table entries for them."""
         start = self.base + first * PAGE_SIZE
         for mapping in list(self.mappings):
-            mapping.mm.zap(mapping, start, start + count * PAGE_SIZE)
+            if self.driver.demand:
+                mapping.bits[first : first + count] &= np.uint8(~VmaBits.PRESENT & 0xFF)
+            else:
+                mapping.mm.zap(mapping, start, start + count * PAGE_SIZE)
+
+    def pinned(self, indexes: Indexes) -> npt.NDArray[np.bool_]:
+        """Which pages must stay where threads can enter at any time: TCSs, and all their SSA frames.
+
+        The processor looks at them without a page table's help, and an AEX can come at any time.
+        """
+        frames = tuple(sorted(self.state.tcs))
+        if frames != self._pinned_for:
+            cpu, size = self.driver.cpu, self.state.store.head.ssaframesize
+            self._pinned_for, self._pinned = frames, np.zeros(self.size // PAGE_SIZE, np.bool_)
+            for frame in frames:
+                tcs = Tcs(bytearray(cpu.page(frame)))
+                first = tcs.ossa // PAGE_SIZE
+                self._pinned[first : first + tcs.nssa * size] = True
+                self._pinned[cpu.offset_of(frame) // PAGE_SIZE] = True
+        return self._pinned[indexes]
 
     # Paging. Call these with no lock held.
 
@@ -381,7 +408,7 @@ class Encl:
                 break
             driver.wake()
         self.tell_loaded()
-        if outcome.ok:
+        if outcome.ok and not driver.demand:
             for first, count in consecutive(indexes):
                 self.pages_changed(first, count)
         return outcome

@@ -57,6 +57,8 @@ class EnclavePaging:
         backing: where evicted pages are; None before the first.
         broken: why it can never run again: what came back from the backing file was not what had been written.
         evicted: pages that are out, the SECS not among them.
+        usable: by page index, what the enclave may do with the page when it is loaded: R 1, W 2, X 4; 0 unless it is a
+            REG page that waits for no EACCEPT. Means something for pages that are out.
     """
 
     def __init__(self, encl: Encl) -> None:
@@ -68,12 +70,15 @@ class EnclavePaging:
         self._loaded: list[Indexes] = []
         self._next = -1
         self._ahead = 0
+        self.usable: npt.NDArray[np.uint8] = np.empty(0, np.uint8)
         # By page index, and the SECS behind the last: the number of its version slot plus one, or 0.
         self._slot: npt.NDArray[np.int32] = np.empty(0, np.int32)
 
     def settle(self) -> None:
         """The enclave has a range now."""
-        self._slot = np.zeros(self.encl.size // PAGE_SIZE + 1, np.int32)
+        pages = self.encl.size // PAGE_SIZE
+        self._slot = np.zeros(pages + 1, np.int32)
+        self.usable = np.zeros(pages, np.uint8)
 
     def is_evicted(self, index: int) -> bool:
         """Whether the page is out."""
@@ -134,6 +139,8 @@ class EnclavePaging:
         numbers = self.slots.take(len(indexes))
         sealed, pcmds = rows(len(indexes)), np.empty((len(indexes), Pcmd.size_of), np.uint8)
         before = self._state.children
+        for first, count in consecutive(indexes):
+            self.usable[first : first + count] = encl.usable(first, first + count)
         with contextlib.suppress(Fault):
             ewb.run(cpu, encl.secs_address, frames, self.slots.addresses(numbers), sealed, pcmds)
         done = before - self._state.children
@@ -262,7 +269,10 @@ class EnclavePaging:
         self.slots.give(numbers)
         self.evicted -= len(indexes)
         self._file().free(indexes)
-        self._loaded.append(indexes)
+        if driver.demand:
+            driver.loaded(self.encl, consecutive(indexes))
+        else:
+            self._loaded.append(indexes)
         driver.count("eldu", len(indexes))
         driver.reclaimer.enlist(self.encl, indexes)
 

@@ -175,7 +175,8 @@ class Reclaimer:
                 if self._driver.shootdown is None and self._driver.cpu.threads_inside(encl.secs):
                     self.enlist(encl, indexes)
                     continue
-            young = _accessed(encl, indexes)
+                pinned = encl.pinned(indexes) if self._driver.demand else np.zeros(len(indexes), np.bool_)
+            young = pinned | _accessed(encl, indexes)
             self.enlist(encl, indexes[young])
             freed += self._evict(encl, indexes[~young])
         return freed

@@ -7,11 +7,17 @@ fork's child has its own copy. Both are sparse: untouched pages cost nothing.
 
 from __future__ import annotations
 
+import contextlib
+import errno
+import fcntl
 import mmap
 import os
 from typing import Self
 
 __all__ = ["PrivateRegion", "SharedRegion"]
+
+#: What an ordinary user may make a pipe hold.
+_LARGEST_PIPE = 1 << 20
 
 
 class SharedRegion:
@@ -43,6 +49,39 @@ class SharedRegion:
     def punch(self, offset: int, length: int) -> None:
         """Give ``length`` bytes at ``offset`` (page aligned both) back to the host; they read as zero again."""
         self._map.madvise(mmap.MADV_REMOVE, offset, length)
+
+    def populate(self, offset: int, length: int) -> None:
+        """Have memory for ``length`` bytes at ``offset``: pages that are not there are zero, and there, from now on.
+
+        Raises:
+            OSError: the host has none.
+        """
+        os.posix_fallocate(self.fd, offset, length)
+
+    def take(self, offset: int, length: int) -> memoryview:
+        """Whole pages as they were at the moment when they vanished from here, whoever was writing to them.
+
+        A pipe gets references to the pages, no copies. Then they are punched out, which takes them from all who have
+        mapped them; what is read from the pipe behind that, nobody can change any more.
+        """
+        taken, at = memoryview(bytearray(length)), 0
+        ours, theirs = os.pipe2(os.O_CLOEXEC)
+        try:
+            with contextlib.suppress(OSError):  # more than a user may have: the usual size does, too
+                fcntl.fcntl(theirs, fcntl.F_SETPIPE_SZ, min(length, _LARGEST_PIPE))
+            while at < length:
+                moved = os.splice(self.fd, theirs, length - at, offset_src=offset + at)
+                whole = moved // mmap.PAGESIZE * mmap.PAGESIZE
+                if not whole or whole != moved:
+                    raise OSError(errno.EIO, "splice(2) of shared memory moves whole pages")
+                self.punch(offset + at, moved)
+                while moved:
+                    got = os.readv(ours, [taken[at : at + moved]])
+                    at, moved = at + got, moved - got
+        finally:
+            os.close(ours)
+            os.close(theirs)
+        return taken
 
     def close(self) -> None:
         """Unmap and close. Arrays laid over :attr:`view` must be gone before; else the mapping stays until they are."""

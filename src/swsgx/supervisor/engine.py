@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from swsgx.cpu.faults import InternalError
+from swsgx.cpu.faults import InternalError, invariant
 from swsgx.isa.address import PAGE_SIZE, Linaddr
 from swsgx.linux.encl import Encl, EnclaveMapping
 from swsgx.linux.engine import MappedRun
@@ -43,7 +43,8 @@ from swsgx.native.abi import (
 )
 from swsgx.native.runs import Runs
 from swsgx.supervisor.memory import TargetMemory, mappings
-from swsgx.supervisor.steps import Call, Fd, Step, Store
+from swsgx.supervisor.missing import FLAGS, NR_USERFAULTFD, Watch
+from swsgx.supervisor.steps import Adopt, Call, Fd, Step, Store, Watched
 
 __all__ = ["TargetEngine"]
 
@@ -78,6 +79,7 @@ class _Attached:
     runs: Runs
     vma: int
     pieces: list[tuple[int, int]]
+    watched: bool
 
 
 class TargetEngine:
@@ -89,6 +91,7 @@ class TargetEngine:
         epcm: descriptor and size of the EPCM table.
         patch: whether exit sites may be patched after their first use.
         hide: whether enclaves are out of reach while no thread is inside; debug enclaves never are.
+        watches: whether mappings are watched, so that pages can leave the EPC (:mod:`swsgx.supervisor.missing`).
         elsewhere: linear addresses of an enclave's TCSs that threads of other processes than this are inside with.
     """
 
@@ -100,6 +103,7 @@ class TargetEngine:
         *,
         patch: bool,
         hide: bool,
+        watches: bool,
         elsewhere: Callable[[TargetEngine, Encl], set[int]],
     ) -> None:
         self._elsewhere = elsewhere
@@ -108,6 +112,8 @@ class TargetEngine:
         self._epcm_fd, self._epcm_size = epcm
         self._patch = patch
         self._hide = hide
+        self._watches = watches
+        self.watched: Watch | None = None
         self._attached: dict[Encl, _Attached] = {}
         self._free = list(range(SLOT_COUNT - 1, -1, -1))
         self._steps: list[Step] = []
@@ -140,17 +146,82 @@ class TargetEngine:
         """
         epcm = (self._epcm_fd, self._epcm_size)
         child = TargetEngine(
-            self.memory, self._state, epcm, patch=self._patch, hide=self._hide, elsewhere=self._elsewhere
+            self.memory,
+            self._state,
+            epcm,
+            patch=self._patch,
+            hide=self._hide,
+            watches=self._watches,
+            elsewhere=self._elsewhere,
         )
         child._steps = [*waiting, *self._steps]
         child._next, child._epcm, child._free = self._next, self._epcm, list(self._free)
         child._attached = {
             encl: _Attached(
-                a.index, EnclaveSlot(bytearray(a.slot.buffer)), a.runs.copy(), a.vma, list(a.pieces)
+                a.index,
+                EnclaveSlot(bytearray(a.slot.buffer)),
+                a.runs.copy(),
+                a.vma,
+                list(a.pieces),
+                a.watched,
             )
             for encl, a in self._attached.items()
         }
         return child
+
+    # Watching.
+
+    def begin_watching(self) -> None:
+        """Before all other steps, the process makes what its mappings are watched by, and we take it."""
+        if self._watches:
+            self._steps[:0] = [Call(NR_USERFAULTFD, (FLAGS,)), Adopt()]
+
+    def adopt(self, fd: int) -> None:
+        """The process has made it. What a fork's child has mapped already is watched now."""
+        self.watched = Watch.of(self.memory.pid, fd)
+        for encl, attached in self._attached.items():
+            if attached.watched:
+                self.watched.begin_where_mapped(attached.slot.contents, encl.store.contents.size)
+                for start, end, _ in attached.runs.runs:
+                    self.watched.begin_where_mapped(start, end - start)
+
+    def watch(self, start: int, length: int) -> None:
+        """A mapping of an enclave's contents is there."""
+        invariant(self.watched is not None, "engine: a process that is watched")
+        if self.watched is not None:
+            self.watched.begin(start, length)
+
+    def place(self, address: int) -> tuple[Encl, int] | None:
+        """Which enclave's page, by its index, is mapped at an address, by the program or by the monitor."""
+        for encl, attached in list(self._attached.items()):
+            for base in (encl.base, attached.slot.contents):
+                if base <= address < base + encl.size:
+                    return encl, (address - base) // PAGE_SIZE
+        return None
+
+    def came(self, encl: Encl, runs: list[tuple[int, int]]) -> None:
+        """Pages are there again: who waits for them goes on."""
+        attached = self._attached.get(encl)
+        if attached is None or self.watched is None or not attached.watched:
+            return
+        for base in (encl.base, attached.slot.contents):
+            for first, count in runs:
+                self.watched.wake(base + first * PAGE_SIZE, count * PAGE_SIZE)
+
+    def refuse(self, encl: Encl, index: int) -> bool:
+        """A page will not come back: who touches it gets SIGBUS. False: that cannot be done here."""
+        attached = self._attached.get(encl)
+        if attached is None or self.watched is None:
+            return True
+        refused = [self.watched.refuse(b + index * PAGE_SIZE) for b in (encl.base, attached.slot.contents)]
+        self.came(encl, [(index, 1)])
+        return refused[0]
+
+    def close(self) -> None:
+        """The process has ended."""
+        if self.watched is not None:
+            self.watched.close()
+            self.watched = None
 
     # Address space.
 
@@ -215,6 +286,9 @@ class TargetEngine:
         sizes = (table.size, contents.size, vma_bits.size, EXIT_TABLE_SIZE)
         head = self._map_own(sizes[0], _READ, Fd(table.fd))
         inside = self._map_own(sizes[1], _READ_WRITE, Fd(contents.fd))
+        watched = self._watches and not hide
+        if watched:
+            self._steps.append(Watched(inside, sizes[1]))
         vma = self._map_own(sizes[2], _READ_WRITE, Fd(vma_bits.fd))
         exits = self._map_own(EXIT_TABLE_SIZE)
         threads = self._map_own(_THREADS * ThreadRecord.size_of)
@@ -244,7 +318,7 @@ class TargetEngine:
             slot.exit_stub = self._place_stub(encl.base, encl.size, exits)
             if slot.exit_stub:
                 pieces.append((slot.exit_stub, PAGE_SIZE))
-        attached = _Attached(self._free.pop(), slot, Runs(), vma, pieces)
+        attached = _Attached(self._free.pop(), slot, Runs(), vma, pieces, watched)
         self._attached[encl] = attached
         slot.base = encl.base
         self._steps.append(Store(self._slot_address(attached), bytes(slot.buffer)))
@@ -335,22 +409,25 @@ class TargetEngine:
 
     def map(self, encl: Encl, runs: Iterable[MappedRun]) -> None:
         """Map each run of the enclave's contents, or inaccessible memory where nothing may be accessed."""
-        self._show(encl, [(run, self._fresh(encl, run)) for run in runs])
+        attached = self._attached.get(encl)
+        watched = attached is not None and attached.watched
+        self._show(encl, [(run, self._fresh(encl, run, watched)) for run in runs])
 
     def protect(self, encl: Encl, runs: Iterable[MappedRun]) -> None:
         """The same for what is mapped; by mprotect(2) where private stays private and shared stays shared."""
         attached = self._attached.get(encl)
-        steps = []
+        watched = attached is not None and attached.watched
+        steps: list[tuple[MappedRun, list[Step]]] = []
         for run in runs:
             start, end = run.address, run.address + run.length
             if run.prot and attached is not None and attached.runs.keeps_kind(start, end, run.prot):
-                steps.append((run, Call(_NR_MPROTECT, (start, run.length, run.prot), 0)))
+                steps.append((run, [Call(_NR_MPROTECT, (start, run.length, run.prot), 0)]))
             else:
-                steps.append((run, self._fresh(encl, run)))
+                steps.append((run, self._fresh(encl, run, watched)))
         self._show(encl, steps)
 
     @staticmethod
-    def _fresh(encl: Encl, run: MappedRun) -> Call:
+    def _fresh(encl: Encl, run: MappedRun, watched: bool) -> list[Step]:
         fd, offset, kind = None, 0, _RESERVED
         inside = encl.base <= run.address and run.address + run.length <= encl.base + encl.size
         # Of a debug enclave, a debugger also reads what nobody may access: TCS pages.
@@ -358,15 +435,23 @@ class TargetEngine:
             fd = Fd(encl.store.contents.fd)
             kind = MAP_PRIVATE if Runs.private(run.prot) else MAP_SHARED
             offset = run.address - encl.base
-        args = (run.address, run.length, run.prot, kind | MAP_FIXED, fd or _NO_FILE, offset)
-        return Call(_NR_MMAP, args, run.address)
+        # Nobody may touch a page that is out before the mapping is watched.
+        first = PROT_NONE if watched else run.prot
+        args = (run.address, run.length, first, kind | MAP_FIXED, fd or _NO_FILE, offset)
+        steps: list[Step] = [Call(_NR_MMAP, args, run.address)]
+        if watched and run.prot:
+            steps += [
+                Watched(run.address, run.length),
+                Call(_NR_MPROTECT, (run.address, run.length, run.prot), 0),
+            ]
+        return steps
 
-    def _show(self, encl: Encl, shown: list[tuple[MappedRun, Call]]) -> None:
+    def _show(self, encl: Encl, shown: list[tuple[MappedRun, list[Step]]]) -> None:
         attached = self._attached.get(encl)
         if attached is not None:
             for run, _ in shown:
                 attached.runs.replace(run.address, run.address + run.length, run.prot)
-        self._pinned(encl, [step for _, step in shown])
+        self._pinned(encl, [step for _, steps in shown for step in steps])
         if attached is not None and not attached.slot.flags & SlotFlags.HIDE:
             self._store_runs(attached)
 

@@ -14,6 +14,7 @@ from enum import IntEnum
 
 __all__ = [
     "Ptrace",
+    "descriptor_of",
     "die_with_parent",
     "execve_marked",
     "move_memory",
@@ -22,6 +23,7 @@ __all__ = [
     "ptrace_buffer",
     "seccomp_filter",
     "subreaper",
+    "userfaultfd",
 ]
 
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -34,7 +36,7 @@ _libc.syscall.restype = ctypes.c_long
 _PR_SET_PDEATHSIG = 1
 _PR_SET_CHILD_SUBREAPER = 36
 _PR_SET_NO_NEW_PRIVS = 38
-_NR_EXECVE, _NR_SECCOMP = 59, 317
+_NR_EXECVE, _NR_SECCOMP, _NR_USERFAULTFD, _NR_PIDFD_GETFD = 59, 317, 323, 438
 _SECCOMP_SET_MODE_FILTER = 1
 
 
@@ -150,3 +152,31 @@ def seccomp_filter(program: bytes, flags: int) -> int:
     if result < 0:
         raise _failed("seccomp")
     return result
+
+
+def userfaultfd(flags: int) -> int:
+    """userfaultfd(2) of our own.
+
+    Raises:
+        OSError: it is not allowed here, or this kernel has none.
+    """
+    fd = int(_libc.syscall(_NR_USERFAULTFD, flags, None, None, None, None, None))
+    if fd < 0:
+        raise _failed("userfaultfd")
+    return fd
+
+
+def descriptor_of(pid: int, fd: int) -> int:
+    """A copy of another process's file descriptor, as pidfd_getfd(2) gives it.
+
+    Raises:
+        OSError: the process or the descriptor is gone, or we may not.
+    """
+    process = os.pidfd_open(pid)
+    try:
+        copy = int(_libc.syscall(_NR_PIDFD_GETFD, process, fd, None, None, None, None))
+    finally:
+        os.close(process)
+    if copy < 0:
+        raise _failed(f"pidfd_getfd of {pid}")
+    return copy

@@ -15,6 +15,7 @@ import itertools
 import json
 import math
 import os
+import signal
 import struct
 import threading
 import time
@@ -33,7 +34,7 @@ from swsgx.linux.encl import Encl
 from swsgx.linux.mm import AddressSpace
 from swsgx.linux.outcome import Outcome
 from swsgx.linux.task import BadAddress
-from swsgx.native.abi import Answer, Ask, LogicalProcessor, Request, TargetState
+from swsgx.native.abi import Answer, Ask, LogicalProcessor, Request, TargetState, VmaBits
 from swsgx.supervisor import emulated_files
 from swsgx.supervisor.calls import CALLS, Asked
 from swsgx.supervisor.calls.asked import Result
@@ -43,6 +44,7 @@ from swsgx.supervisor.files import NodeFiles
 from swsgx.supervisor.folders import Folders
 from swsgx.supervisor.image import IMAGE_BASE, Image
 from swsgx.supervisor.memory import TargetMemory
+from swsgx.supervisor.missing import possible
 from swsgx.supervisor.process import TargetProcess, status_of
 from swsgx.supervisor.seccomp import Listener, Notification, listing_program, second_program
 from swsgx.supervisor.settings import Settings
@@ -66,6 +68,8 @@ _FILTER_TSYNC = 1
 #: Seconds within which a fork's child asks, if it lives.
 _CHILD_ASKS = 10.0
 _BITS_64 = (1 << 64) - 1
+#: Evicted pages that there may be: 4 GiB.
+_BACKING_PAGES = 1 << 20
 
 
 @dataclass
@@ -135,8 +139,7 @@ class Service:
         self._failed = failed
         self._trace = Recorder([self._traced] if settings.trace >= 0 else [])
         self.cpu = Cpu(settings.model(), random=os.urandom, trace=self._trace)
-        # Nothing is evicted: engines of programs do not act at once, and there is no shootdown yet.
-        self.driver = Driver(self.cpu, settings.profile(), trace=self._trace, backing_pages=0)
+        self.driver = self._driver(settings)
         self.files = NodeFiles()
         self.folders = Folders(listing_program(IMAGE_BASE, IMAGE_BASE + image.writable), self.scratch)
         self._processes: dict[int, TargetProcess] = {}
@@ -146,6 +149,18 @@ class Service:
         self._forks: dict[int, _Fork] = {}
         self._pidfds: dict[int, TargetProcess] = {}
         self._lock = threading.RLock()
+
+    def _driver(self, settings: Settings) -> Driver:
+        demand = possible()
+        driver = Driver(
+            self.cpu, settings.profile(), trace=self._trace, backing_pages=_BACKING_PAGES if demand else 0
+        )
+        driver.demand = demand
+        driver.evictable = lambda encl: not settings.hides or encl.debug
+        driver.loaded = self._came
+        # Pages vanish from all processes when they are written out: nobody need be made to leave.
+        driver.shootdown = lambda _encl: True
+        return driver
 
     # What handlers need.
 
@@ -197,6 +212,44 @@ class Service:
         if process is not None:
             self._forget(process)
 
+    def waited_at(self) -> dict[int, TargetProcess]:
+        """Descriptors that become readable when a thread touches a page that is out, and whose they are."""
+        found = {}
+        for process in list(self._processes.values()):
+            watched = process.engine.watched
+            if watched is not None:
+                found[watched.fd] = process
+        return found
+
+    def missing(self, process: TargetProcess) -> None:
+        """Threads wait for pages that are out: load them, and wake the threads."""
+        watched = process.engine.watched
+        for address in watched.addresses() if watched is not None else ():
+            place = process.engine.place(address)
+            if place is None or watched is None:
+                continue
+            encl, index = place
+            outcome = encl.load_page(encl.base + index * 4096)
+            if outcome.ok:
+                mapping = process.mm.mappings.get(encl)
+                if mapping is not None:
+                    mapping.bits[index] |= VmaBits.PRESENT
+                watched.wake(address, 4096)
+                continue
+            if outcome.errno == errno.EAGAIN:
+                watched.wake(address, 4096)  # it will wait again
+                continue
+            if self.settings.explain and outcome.reason is not None:
+                self._explain(f"page fault at {address:#x} in process {process.pid}", outcome.reason)
+            if not process.engine.refuse(encl, index):
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(process.pid, signal.SIGBUS)
+
+    def _came(self, encl: Encl, runs: list[tuple[int, int]]) -> None:
+        """Pages are in the EPC again."""
+        for process in list(self._processes.values()):
+            process.engine.came(encl, runs)
+
     def pidfds_of(self, pid: int) -> list[int]:
         """Those of one process."""
         return [pidfd for pidfd, process in self._pidfds.items() if process.pid == pid]
@@ -216,6 +269,7 @@ class Service:
             self._processes.pop(process.key, None)
             process.mm.exit()
             process.engine.take()
+            process.engine.close()
             self.files.reap()
 
     def drop_forks(self) -> bool:
@@ -372,7 +426,7 @@ class Service:
         if process is None:
             self._reply(notification, memory, request, answer, result)
             return
-        carrier = Carrier(memory, [], result, int(answer))
+        carrier = Carrier(memory, [], result, int(answer), watcher=process.engine)
         self._queue(process, _Turn(notification, memory, request, carrier))
 
     def _queue(self, process: TargetProcess, turn: _Turn) -> None:
@@ -495,8 +549,10 @@ class Service:
             (self.cpu.epcm.region.fd, self.cpu.epcm.region.size),
             patch=self.settings.patch,
             hide=self.settings.hides,
+            watches=self.driver.demand,
             elsewhere=self._elsewhere,
         )
+        engine.begin_watching()
         process = TargetProcess(next(self._keys), pid, AddressSpace(engine), engine, address)
         program = state.filter
         steps: list[Step] = [
@@ -504,10 +560,11 @@ class Service:
             Store(address + TargetState.explain.offset, struct.pack("<I", self._wants_reasons)),
             Store(program, struct.pack("<HxxxxxxQ", len(self._filter) // 8, program + 16) + self._filter),
             Call(_NR_SECCOMP, (_SET_MODE_FILTER, _FILTER_TSYNC, program), 0),
+            *engine.take(),
         ]
         self._processes[process.key] = process
         self._watch(process)
-        self._start(notification, memory, request, Carrier(memory, steps))
+        self._start(notification, memory, request, Carrier(memory, steps, watcher=engine))
 
     @property
     def _wants_reasons(self) -> bool:
@@ -535,7 +592,7 @@ class Service:
             return
         # What is still to be done to the parent's mappings is done before they are copied; what is decided by other
         # threads meanwhile, the child does, too.
-        carrier = Carrier(memory, [])
+        carrier = Carrier(memory, [], watcher=process.engine)
 
         def copy() -> None:
             carrier.token = next(self._tokens)
@@ -570,6 +627,7 @@ class Service:
         mm, engine = found.mm, found.engine
         pid = int(status_of(notification.tid).get("Tgid", "0"))
         engine.memory = TargetMemory(pid)
+        engine.begin_watching()
         process = TargetProcess(next(self._keys), pid, mm, engine, found.parent.state_address)
         self._processes[process.key] = process
         memory.write(process.state_address + TargetState.key.offset, struct.pack("<Q", process.key))

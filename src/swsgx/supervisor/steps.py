@@ -11,8 +11,9 @@ import errno
 import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
+from swsgx.cpu.faults import invariant
 from swsgx.linux.task import BadAddress
 from swsgx.native.abi import CALLS_AT_ONCE, HostCall, Request
 
@@ -20,9 +21,9 @@ if TYPE_CHECKING:
     from swsgx.supervisor.memory import TargetMemory
     from swsgx.supervisor.seccomp import Listener, Notification
 
-__all__ = ["Call", "Carrier", "Fd", "HostRefused", "Step", "Store"]
+__all__ = ["Adopt", "Call", "Carrier", "Fd", "HostRefused", "Step", "Store", "Watched"]
 
-_NR_CLOSE = 3
+_NR_CLOSE, _NR_USERFAULTFD = 3, 323
 _CALLS_AT = Request.calls.offset
 _ERRNO_LIMIT = 4095
 
@@ -70,7 +71,32 @@ class Store:
     data: bytes
 
 
-Step = Call | Store
+@dataclass(frozen=True, slots=True)
+class Watched:
+    """A mapping of enclave contents that is to be watched from now on (:mod:`swsgx.supervisor.missing`)."""
+
+    start: int
+    length: int
+
+
+@dataclass(frozen=True, slots=True)
+class Adopt:
+    """The call before made a descriptor for watching, which is ours from now on."""
+
+
+Step = Call | Store | Watched | Adopt
+
+
+class Watcher(Protocol):
+    """Whose mappings are watched: a process's engine."""
+
+    def adopt(self, fd: int) -> None:
+        """The process has made a descriptor. Raises ``OSError``."""
+        ...
+
+    def watch(self, start: int, length: int) -> None:
+        """A mapping is there. Raises ``OSError``."""
+        ...
 
 
 @dataclass
@@ -85,6 +111,7 @@ class Carrier:
         token: what else the process is told.
         tolerant: a refusal ends the steps, and is no failure of the call.
         more: asked for further steps when these are done; none means that it is over.
+        watcher: for steps about watching.
         results: of the calls that were made last.
         failure: the first refusal; the steps behind it are left.
     """
@@ -97,6 +124,7 @@ class Carrier:
     more: Callable[[], list[Step]] | None = None
     tolerant: bool = False
     failure: HostRefused | None = None
+    watcher: Watcher | None = None
     results: list[int] = field(default_factory=list)
     _sent: list[Call] = field(default_factory=list)
     _given: dict[int, int] = field(default_factory=dict)
@@ -142,10 +170,15 @@ class Carrier:
                 self._append(request, Call(_NR_CLOSE, (self._given.popitem()[1],)))
                 continue
             step = self.steps[0]
-            if isinstance(step, Store):
+            if not isinstance(step, Call):
                 if self._sent:
-                    break  # calls first, then the store
-                self._store(step)
+                    break  # calls first, then what we do
+                if isinstance(step, Store):
+                    self._store(step)
+                else:
+                    self._watch(step)
+                if self.failure is not None:
+                    continue
             else:
                 words = tuple(self._word(arg, listener, notification) for arg in step.args)
                 self._append(request, Call(step.number, words, step.expected))
@@ -157,6 +190,20 @@ class Carrier:
             self.memory.write(step.address, step.data)
         except BadAddress:
             self.failure = HostRefused(0, errno.EFAULT)
+            self.steps = []
+
+    def _watch(self, step: Watched | Adopt) -> None:
+        invariant(self.watcher is not None, "steps: somebody watches", step=step)
+        if self.watcher is None:
+            return
+        try:
+            if isinstance(step, Watched):
+                self.watcher.watch(step.start, step.length)
+            else:
+                self.watcher.adopt(self.results[-1])
+                self.steps.insert(1, Call(_NR_CLOSE, (self.results[-1],)))
+        except OSError as error:
+            self.failure = HostRefused(_NR_USERFAULTFD, error.errno or errno.EIO)
             self.steps = []
 
     def _word(self, arg: int | Fd, listener: Listener, notification: Notification) -> int:

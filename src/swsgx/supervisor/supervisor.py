@@ -114,8 +114,7 @@ class Supervisor:
                 elif self._failure is not None:
                     raise self._failure
                 elif fd in self._watched and self._service is not None:
-                    self._unwatch(fd)
-                    self._service.ended(fd)
+                    self._ready(self._service, fd)
                 elif listener is not None and fd == listener.fd:
                     if events & select.POLLIN:
                         self._receive(listener)
@@ -161,12 +160,24 @@ class Supervisor:
         self._watched.discard(fd)
 
     def _watch(self) -> None:
-        """Notice the end of each process that uses SGX."""
+        """Notice the end of each process that uses SGX, and what its threads wait for."""
         if self._service is None:
             return
-        for fd in set(self._service.pidfds()) - self._watched:
+        wanted = {*self._service.pidfds(), *self._service.waited_at()}
+        for fd in self._watched - wanted:
+            self._unwatch(fd)  # closed meanwhile
+        for fd in wanted - self._watched:
             self._poll.register(fd, select.POLLIN)
             self._watched.add(fd)
+
+    def _ready(self, service: Service, fd: int) -> None:
+        """A process has ended, or threads wait for pages."""
+        process = service.waited_at().get(fd)
+        if process is not None:
+            service.missing(process)
+        elif fd in service.pidfds():
+            self._unwatch(fd)
+            service.ended(fd)
 
     def _asked(self, listener: Listener, notification: Notification) -> None:
         """A program asks for the SGX machine, or of it, or has mapped code."""

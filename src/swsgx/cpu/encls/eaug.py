@@ -84,7 +84,7 @@ def eaug(cpu: Cpu, memory: LinearMemory, pageinfo: Linaddr, page: EpcAddr) -> No
     if second:
         cpu.epc.page(frame)[:] = bytes(PAGE_SIZE)
     else:
-        state.store.contents.punch(offset, PAGE_SIZE)
+        state.store.clear(offset, PAGE_SIZE)
     cpu.epcm.set(
         frame,
         address=info.linaddr,
@@ -126,7 +126,7 @@ def run(cpu: Cpu, secs: EpcAddr, frames: Frames, linaddr: Linaddr) -> None:
     first = offset // PAGE_SIZE
     invariant(not state.store.frame_map[first : first + count].any(), "EAUG: where no page is", first=first)
     invariant(not cpu.epcm.any_valid(frames) and not cpu.any_locked(), "EAUG: of free pages", count=count)
-    state.store.contents.punch(offset, length)
+    state.store.clear(offset, length)
     cpu.epcm.set_run(
         frames, first_address=linaddr, secs=secs_frame, pt=PageType.REG, perm=_PERM, state=_STATE
     )

@@ -140,7 +140,7 @@ def _place(cpu: Cpu, secs: int | None, frame: int, linaddr: int, page_type: Page
         store = cpu.enclaves[secs].store
         offset = linaddr - store.head.baseaddr
         if not store.frame_map[offset // PAGE_SIZE]:
-            store.page(offset)[:] = data.data
+            store.fill(offset, data.data)
             store.frame_map[offset // PAGE_SIZE] = frame + 1
             return HOME_ENCLAVE
     elif page_type is PageType.SECS:

@@ -123,7 +123,10 @@ def _seal(cpu: Cpu, frame: int, row: Bytes, pcmd: Bytes) -> int:
         private[SECS_EID] = owner.to_bytes(8, "little")
         contents = memoryview(private)
     elif entry.pt != PageType.VA:
-        eid = owner = cpu.owner(frame).eid
+        state = cpu.owner(frame)
+        eid = owner = state.eid
+        if entry.home == HOME_ENCLAVE:
+            contents = state.store.leaving(np.array([cpu.offset_of(frame)], np.uint64))[0]
     flags = flags_of(cpu.epcm.columns[frame : frame + 1])
     version = cpu.pager.next_versions(1)
     linaddr = np.array([entry.enclaveaddress], np.uint64)
@@ -231,9 +234,8 @@ def _run_clean(cpu: Cpu, secs: int, frames: Frames, slots: Slots, sealed: Bytes,
     found = cpu.epcm.columns[frames]
     flags, addresses = flags_of(found), found["enclaveaddress"]
     offsets = addresses - np.uint64(state.store.head.baseaddr)
-    contents = state.store.contents.view
     versions = cpu.pager.next_versions(len(frames))
-    pages = [contents[at : at + PAGE_SIZE] for at in offsets.tolist()]
+    pages = state.store.leaving(offsets)
     cpu.pager.seal(versions, pages, headers(flags, state.eid, addresses), sealed)
     _fill(pcmds, flags, state.eid, sealed)
 
