@@ -115,6 +115,7 @@
 #define CHECK_THREAD_TABLE_FULL          41
 #define CHECK_ILLEGAL_INSTRUCTION        42
 #define CHECK_FETCH_OUTSIDE              43
+#define CHECK_LEAF_FAULT                 44
 
 /* struct swsgx_registers: signal frame, struct sigcontext of the kernel's uapi */
 #define SIZEOF_REGISTERS                 144
@@ -216,6 +217,7 @@
 #define LOGICAL_PROCESSOR_BLOCKED        416
 #define LOGICAL_PROCESSOR_KEPT           424
 #define LOGICAL_PROCESSOR_ADMITTED       432
+#define LOGICAL_PROCESSOR_LEAF           440
 #define LOGICAL_PROCESSOR_KEPT_INFO      448
 
 /* struct swsgx_monitor_config: swsgx */
@@ -257,6 +259,17 @@
 #define ASK_FAULT                        7
 #define ASK_CODE                         8
 #define ASK_EXPLAIN                      9
+#define ASK_LEAF                         10
+
+/* How the leaf of an Ask.LEAF ended; Request.result of the answer. */
+#define LEAF_END_SILENT                  0
+#define LEAF_END_RESULT                  1
+#define LEAF_END_FAULT                   2
+
+/* What the kernel makes of a leaf's page fault: SIGSEGV with SEGV_ACCERR or SEGV_MAPERR, or SIGBUS. */
+#define LEAF_SIGNAL_ACCERR               0
+#define LEAF_SIGNAL_MAPERR               1
+#define LEAF_SIGNAL_BUS                  2
 
 /* What the supervisor says to it. */
 #define ANSWER_DONE                      0
@@ -543,7 +556,8 @@ struct swsgx_logical_processor {
 	uint64_t blocked; /* signals that the program believes to be blocked and that never are, bit n-1 for signal n */
 	uint64_t kept; /* of those, what was sent meanwhile */
 	uint64_t admitted; /* of those, what a waiting call lets through */
-	uint8_t reserved_440[8];
+	uint32_t leaf; /* in our own process: the ENCLU leaf that the thread left for, so that Python carries it out; 0: none */
+	uint8_t reserved_444[4];
 	uint8_t kept_info[768]; /* their siginfo: SIGILL, SIGTRAP, SIGBUS, SIGFPE, SIGSEGV, SIGSYS */
 	uint8_t reserved_1216[2880];
 } __attribute__((packed, aligned(4096)));
@@ -575,7 +589,8 @@ _Static_assert(offsetof(struct swsgx_logical_processor, stepped) == 160, "swsgx_
 _Static_assert(offsetof(struct swsgx_logical_processor, blocked) == 416, "swsgx_logical_processor.blocked");
 _Static_assert(offsetof(struct swsgx_logical_processor, kept) == 424, "swsgx_logical_processor.kept");
 _Static_assert(offsetof(struct swsgx_logical_processor, admitted) == 432, "swsgx_logical_processor.admitted");
-_Static_assert(offsetof(struct swsgx_logical_processor, reserved_440) == 440, "swsgx_logical_processor.reserved_440");
+_Static_assert(offsetof(struct swsgx_logical_processor, leaf) == 440, "swsgx_logical_processor.leaf");
+_Static_assert(offsetof(struct swsgx_logical_processor, reserved_444) == 444, "swsgx_logical_processor.reserved_444");
 _Static_assert(offsetof(struct swsgx_logical_processor, kept_info) == 448, "swsgx_logical_processor.kept_info");
 _Static_assert(offsetof(struct swsgx_logical_processor, reserved_1216) == 1216, "swsgx_logical_processor.reserved_1216");
 
