@@ -218,6 +218,7 @@
 #define LOGICAL_PROCESSOR_KEPT           424
 #define LOGICAL_PROCESSOR_ADMITTED       432
 #define LOGICAL_PROCESSOR_LEAF           440
+#define LOGICAL_PROCESSOR_LEAF_LENGTH    444
 #define LOGICAL_PROCESSOR_KEPT_INFO      448
 
 /* struct swsgx_monitor_config: swsgx */
@@ -557,7 +558,7 @@ struct swsgx_logical_processor {
 	uint64_t kept; /* of those, what was sent meanwhile */
 	uint64_t admitted; /* of those, what a waiting call lets through */
 	uint32_t leaf; /* in our own process: the ENCLU leaf that the thread left for, so that Python carries it out; 0: none */
-	uint8_t reserved_444[4];
+	uint32_t leaf_length; /* bytes of that ENCLU */
 	uint8_t kept_info[768]; /* their siginfo: SIGILL, SIGTRAP, SIGBUS, SIGFPE, SIGSEGV, SIGSYS */
 	uint8_t reserved_1216[2880];
 } __attribute__((packed, aligned(4096)));
@@ -590,7 +591,7 @@ _Static_assert(offsetof(struct swsgx_logical_processor, blocked) == 416, "swsgx_
 _Static_assert(offsetof(struct swsgx_logical_processor, kept) == 424, "swsgx_logical_processor.kept");
 _Static_assert(offsetof(struct swsgx_logical_processor, admitted) == 432, "swsgx_logical_processor.admitted");
 _Static_assert(offsetof(struct swsgx_logical_processor, leaf) == 440, "swsgx_logical_processor.leaf");
-_Static_assert(offsetof(struct swsgx_logical_processor, reserved_444) == 444, "swsgx_logical_processor.reserved_444");
+_Static_assert(offsetof(struct swsgx_logical_processor, leaf_length) == 444, "swsgx_logical_processor.leaf_length");
 _Static_assert(offsetof(struct swsgx_logical_processor, kept_info) == 448, "swsgx_logical_processor.kept_info");
 _Static_assert(offsetof(struct swsgx_logical_processor, reserved_1216) == 1216, "swsgx_logical_processor.reserved_1216");
 

@@ -245,6 +245,7 @@ static enum enclu_end enclu_elsewhere(lp_t *lp, struct kernel_ucontext *uc, uint
 	lp->rip = regs->rip;
 	asynchronous_exit(lp, regs, uc->fpstate, NULL);
 	lp->leaf = leaf;
+	lp->leaf_length = length;
 	regs->rip = (uint64_t)enter_interrupted;
 	return ENCLU_STAYS;
 }

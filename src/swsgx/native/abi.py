@@ -345,7 +345,7 @@ class LogicalProcessor(Layout, size=4096, align=4096, source=SWSGX):
         440,
         "in our own process: the ENCLU leaf that the thread left for, so that Python carries it out; 0: none",
     )
-    reserved_444 = zero(444, 4)
+    leaf_length = u32(444, "bytes of that ENCLU")
     kept_info = octets(448, 6 * 128, "their siginfo: SIGILL, SIGTRAP, SIGBUS, SIGFPE, SIGSEGV, SIGSYS")
     reserved_1216 = zero(1216, 2880)
 
