@@ -69,6 +69,7 @@
 #define SLOT_PATCH                       1
 #define SLOT_HIDE                        2
 #define SLOT_QUIET                       4
+#define SLOT_WATCH                       8
 
 /* Which rule of EENTER, ERESUME, EEXIT or an access inside refused. swsgx.cpu.enclu.refusals has the words. */
 #define CHECK_NONE                       0
@@ -115,6 +116,7 @@
 #define CHECK_THREAD_TABLE_FULL          41
 #define CHECK_ILLEGAL_INSTRUCTION        42
 #define CHECK_FETCH_OUTSIDE              43
+#define CHECK_LEAF_FAULT                 44
 
 /* struct swsgx_registers: signal frame, struct sigcontext of the kernel's uapi */
 #define SIZEOF_REGISTERS                 144
@@ -216,6 +218,8 @@
 #define LOGICAL_PROCESSOR_BLOCKED        416
 #define LOGICAL_PROCESSOR_KEPT           424
 #define LOGICAL_PROCESSOR_ADMITTED       432
+#define LOGICAL_PROCESSOR_LEAF           440
+#define LOGICAL_PROCESSOR_LEAF_LENGTH    444
 #define LOGICAL_PROCESSOR_KEPT_INFO      448
 
 /* struct swsgx_monitor_config: swsgx */
@@ -257,6 +261,18 @@
 #define ASK_FAULT                        7
 #define ASK_CODE                         8
 #define ASK_EXPLAIN                      9
+#define ASK_LEAF                         10
+#define ASK_WATCH                        11
+
+/* How the leaf of an Ask.LEAF ended; Request.result of the answer. */
+#define LEAF_END_SILENT                  0
+#define LEAF_END_RESULT                  1
+#define LEAF_END_FAULT                   2
+
+/* What the kernel makes of a leaf's page fault: SIGSEGV with SEGV_ACCERR or SEGV_MAPERR, or SIGBUS. */
+#define LEAF_SIGNAL_ACCERR               0
+#define LEAF_SIGNAL_MAPERR               1
+#define LEAF_SIGNAL_BUS                  2
 
 /* What the supervisor says to it. */
 #define ANSWER_DONE                      0
@@ -308,6 +324,7 @@
 #define TARGET_STATE_AREA_COUNT          48
 #define TARGET_STATE_ARMED               52
 #define TARGET_STATE_EXPLAIN             56
+#define TARGET_STATE_WATCH               60
 #define TARGET_STATE_AREAS               64
 #define TARGET_STATE_LPS                 1088
 
@@ -543,7 +560,8 @@ struct swsgx_logical_processor {
 	uint64_t blocked; /* signals that the program believes to be blocked and that never are, bit n-1 for signal n */
 	uint64_t kept; /* of those, what was sent meanwhile */
 	uint64_t admitted; /* of those, what a waiting call lets through */
-	uint8_t reserved_440[8];
+	uint32_t leaf; /* in our own process: the ENCLU leaf that the thread left for, so that Python carries it out; 0: none */
+	uint32_t leaf_length; /* bytes of that ENCLU */
 	uint8_t kept_info[768]; /* their siginfo: SIGILL, SIGTRAP, SIGBUS, SIGFPE, SIGSEGV, SIGSYS */
 	uint8_t reserved_1216[2880];
 } __attribute__((packed, aligned(4096)));
@@ -575,7 +593,8 @@ _Static_assert(offsetof(struct swsgx_logical_processor, stepped) == 160, "swsgx_
 _Static_assert(offsetof(struct swsgx_logical_processor, blocked) == 416, "swsgx_logical_processor.blocked");
 _Static_assert(offsetof(struct swsgx_logical_processor, kept) == 424, "swsgx_logical_processor.kept");
 _Static_assert(offsetof(struct swsgx_logical_processor, admitted) == 432, "swsgx_logical_processor.admitted");
-_Static_assert(offsetof(struct swsgx_logical_processor, reserved_440) == 440, "swsgx_logical_processor.reserved_440");
+_Static_assert(offsetof(struct swsgx_logical_processor, leaf) == 440, "swsgx_logical_processor.leaf");
+_Static_assert(offsetof(struct swsgx_logical_processor, leaf_length) == 444, "swsgx_logical_processor.leaf_length");
 _Static_assert(offsetof(struct swsgx_logical_processor, kept_info) == 448, "swsgx_logical_processor.kept_info");
 _Static_assert(offsetof(struct swsgx_logical_processor, reserved_1216) == 1216, "swsgx_logical_processor.reserved_1216");
 
@@ -707,7 +726,7 @@ struct swsgx_target_state {
 	uint32_t area_count; /* entries of areas */
 	uint32_t armed; /* 1: the monitor has the process's signals */
 	uint32_t explain; /* 1: refusals and exceptions are to be told, ASK_EXPLAIN */
-	uint8_t reserved_60[4];
+	uint32_t watch; /* the descriptor by which mappings of hidden enclaves are watched; 0: none */
 	uint8_t areas[1024]; /* AREA_COUNT pairs of u64: ranges in which enclave mappings lie, ascending */
 	uint64_t lps; /* LP_COUNT LogicalProcessors, LP_SIZE bytes apart */
 	uint8_t reserved_1096[120];
@@ -722,7 +741,7 @@ _Static_assert(offsetof(struct swsgx_target_state, filter) == 40, "swsgx_target_
 _Static_assert(offsetof(struct swsgx_target_state, area_count) == 48, "swsgx_target_state.area_count");
 _Static_assert(offsetof(struct swsgx_target_state, armed) == 52, "swsgx_target_state.armed");
 _Static_assert(offsetof(struct swsgx_target_state, explain) == 56, "swsgx_target_state.explain");
-_Static_assert(offsetof(struct swsgx_target_state, reserved_60) == 60, "swsgx_target_state.reserved_60");
+_Static_assert(offsetof(struct swsgx_target_state, watch) == 60, "swsgx_target_state.watch");
 _Static_assert(offsetof(struct swsgx_target_state, areas) == 64, "swsgx_target_state.areas");
 _Static_assert(offsetof(struct swsgx_target_state, lps) == 1088, "swsgx_target_state.lps");
 _Static_assert(offsetof(struct swsgx_target_state, reserved_1096) == 1096, "swsgx_target_state.reserved_1096");

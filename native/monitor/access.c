@@ -33,6 +33,12 @@ uint64_t contents_of(const slot_t *slot, uint64_t address)
 	return slot->contents + (address - slot->base);
 }
 
+/* A restriction of permissions under way (PR) takes no more than what EMODPR has taken already. */
+bool in_use(const epcm_t *page)
+{
+	return (page->state & ~EPCM_PR) == EPCM_VALID;
+}
+
 /* Whether the page is really mapped, with whatever permissions. */
 static bool is_visible(const slot_t *slot, uint64_t address)
 {
@@ -62,7 +68,7 @@ bool above_ceiling(const slot_t *slot, uint64_t address)
 	const uint8_t vma = ((const uint8_t *)slot->vma)[page_index(slot, address)];
 	const epcm_t *page = epcm_of(slot, address);
 
-	return page && page->pt == PT_REG && page->state == EPCM_VALID && page->perm & vma && !is_visible(slot, address);
+	return page && page->pt == PT_REG && in_use(page) && page->perm & vma && !is_visible(slot, address);
 }
 
 /*
@@ -88,7 +94,7 @@ void explain_page_fault(const slot_t *slot, uint64_t address, uint64_t host_code
 		check = CHECK_PAGE_ABSENT;
 	} else if (above_ceiling(slot, address)) {
 		check = CHECK_PAGE_CEILING;
-	} else if (page->pt != PT_REG || page->state != EPCM_VALID || !(page->perm & wanted)) {
+	} else if (page->pt != PT_REG || !in_use(page) || !(page->perm & wanted)) {
 		check = CHECK_PAGE_EPCM;
 		code |= PFEC_P | PFEC_SGX;
 	} else {

@@ -117,7 +117,7 @@ static bool check_ssa_page(const struct entry *e, uint64_t address, uint32_t pag
 	page = epcm_of(e->slot, address);
 	if (!page)
 		return page_fault(why, paging, address, absent, vma);
-	if (page->state != EPCM_VALID || page->pt != PT_REG || page->enclaveaddress != address ||
+	if (!in_use(page) || page->pt != PT_REG || page->enclaveaddress != address ||
 	    page->secs != e->head->secs_frame || (page->perm & (VMA_R | VMA_W)) != (VMA_R | VMA_W))
 		return page_fault(why, epcm, address, absent | PFEC_P | PFEC_SGX,
 				  (uint64_t)page->perm | page->pt << 8 | page->state << 16);

@@ -15,10 +15,14 @@
  *  - one mapping at a time (before Linux 6.17): a run that a patch has split is mapped afresh instead, or where there
  *    is no file at hand, moved page by page.
  *
+ *  - mremap takes userfaultfd's watch away. Where pages may be out of the EPC, what was brought back is watched again,
+ *    before anybody is inside (src/swsgx/supervisor/missing.py).
+ *
  * All of it runs with signals blocked, so the lock is never waited for by its own thread's handler.
  */
 #include "monitor.h"
 
+#include "../supervised/supervised.h"
 #include "sys.h"
 
 #include <linux/mman.h>
@@ -65,6 +69,14 @@ static void move_all(const slot_t *slot, uint64_t from, uint64_t to)
 		move_run(slot, &runs[i], from, to);
 }
 
+static void watch_all(const slot_t *slot)
+{
+	const struct swsgx_visible_run *runs = (const struct swsgx_visible_run *)slot->runs;
+
+	for (uint32_t i = 0; i < slot->run_count; i++)
+		watch_mapping(runs[i].address, runs[i].length);
+}
+
 /* Only where enclave pages were: the rest of the range may be somebody else's by now. */
 static void put_guard(const slot_t *slot)
 {
@@ -90,6 +102,8 @@ void enclave_show(slot_t *slot)
 	lock_slot(slot);
 	if (slot->inside++ == 0 && slot->away) {
 		move_all(slot, slot->hidden, slot->base);
+		if (slot->flags & SLOT_WATCH)
+			watch_all(slot);
 		slot->away = 0;
 	}
 	unlock_slot(slot);

@@ -334,7 +334,9 @@ record_t *enclu_slow(registers_t *regs)
 	else if (leaf != ENCLU_EENTER && leaf != ENCLU_ERESUME)
 		refuse(&why, CHECK_LEAF_UNKNOWN, VECTOR_GP, 0, 0, 0, leaf);
 	else
-		record = enter_enclave(lp, regs, regs->rcx + AEP_BYTES, (uint8_t *)lp + LP_XSTATE_OFFSET, &why);
+		do
+			record = enter_enclave(lp, regs, regs->rcx + AEP_BYTES, (uint8_t *)lp + LP_XSTATE_OFFSET, &why);
+		while (!record && monitor_state.supervised && page_appears(&why));
 	if (!record) {
 		if (lp) {
 			remember(lp, &why);

@@ -122,6 +122,7 @@ bool illegal_inside(const registers_t *regs);
 slot_t *slot_of(uint64_t address);
 const epcm_t *epcm_of(const slot_t *slot, uint64_t address);
 uint64_t contents_of(const slot_t *slot, uint64_t address);
+bool in_use(const epcm_t *page);
 bool above_ceiling(const slot_t *slot, uint64_t address);
 void explain_page_fault(const slot_t *slot, uint64_t address, uint64_t host_code, struct refusal *why);
 

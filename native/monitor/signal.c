@@ -214,31 +214,69 @@ static bool is_exception(int signal, const struct kernel_siginfo *info)
 	}
 }
 
-/* An ENCLU of so many bytes inside an enclave. True: EEXIT, done. False: "why" is the exception it raises. */
-static bool enclu_inside(lp_t *lp, registers_t *regs, uint32_t length, struct refusal *why)
+/* What an ENCLU inside comes to. */
+enum enclu_end { ENCLU_RAISES, ENCLU_LEAVES, ENCLU_STAYS };
+
+static enum enclu_end raises(struct refusal *why, uint32_t check, uint64_t found)
+{
+	refuse(why, check, VECTOR_GP, 0, 0, 0, found);
+	return ENCLU_RAISES;
+}
+
+/*
+ * A leaf that the machine's model carries out, which is Python. Under a supervisor it is asked. In our own process the
+ * thread leaves, as by an interrupt, and its caller carries the leaf out in the frame (swsgx.inprocess.leaves); where
+ * nobody is that would, the leaf is none of this processor.
+ */
+static enum enclu_end enclu_elsewhere(lp_t *lp, struct kernel_ucontext *uc, uint32_t length, struct refusal *why)
+{
+	registers_t *regs = &uc->registers;
+	record_t *record = (record_t *)lp->record;
+	uint32_t leaf = (uint32_t)regs->rax;
+
+	if (monitor_state.supervised) {
+		if (!ask_leaf((const slot_t *)record->slot, regs, why))
+			return ENCLU_RAISES;
+		regs->rip += length;
+		return ENCLU_STAYS;
+	}
+	if (!lp->interrupt || record->aep != (uint64_t)enter_aep)
+		return raises(why, CHECK_LEAF_NOT_MODELLED, leaf);
+	lp->rip = regs->rip;
+	asynchronous_exit(lp, regs, uc->fpstate, NULL);
+	lp->leaf = leaf;
+	lp->leaf_length = length;
+	regs->rip = (uint64_t)enter_interrupted;
+	return ENCLU_STAYS;
+}
+
+/* An ENCLU of so many bytes inside an enclave. ENCLU_RAISES: "why" is the exception. */
+static enum enclu_end enclu_inside(lp_t *lp, struct kernel_ucontext *uc, uint32_t length, struct refusal *why)
 {
 	slot_t *slot = (slot_t *)((record_t *)lp->record)->slot;
+	registers_t *regs = &uc->registers;
 	uint32_t leaf = (uint32_t)regs->rax;
 
 	switch (leaf) {
 	case ENCLU_EEXIT:
 		if (!canonical(regs->rbx))
-			return refuse(why, CHECK_EXIT_TARGET_CANONICAL, VECTOR_GP, 0, 0, 0, regs->rbx);
+			return raises(why, CHECK_EXIT_TARGET_CANONICAL, regs->rbx);
 		if (length == ENCLU_BYTES)
 			patch_exit_site(slot, regs->rip);
 		leave_enclave(lp, regs);
-		return true;
+		return ENCLU_LEAVES;
 	case ENCLU_EENTER:
 	case ENCLU_ERESUME:
-		return refuse(why, CHECK_LEAF_WRONG_SIDE, VECTOR_GP, 0, 0, 0, leaf);
-	case ENCLU_EREPORT:
-	case ENCLU_EGETKEY:
+		return raises(why, CHECK_LEAF_WRONG_SIDE, leaf);
 	case ENCLU_EACCEPT:
 	case ENCLU_EMODPE:
 	case ENCLU_EACCEPTCOPY:
-		return refuse(why, CHECK_LEAF_NOT_MODELLED, VECTOR_GP, 0, 0, 0, leaf);
+		return enclu_elsewhere(lp, uc, length, why);
+	case ENCLU_EREPORT:
+	case ENCLU_EGETKEY:
+		return raises(why, CHECK_LEAF_NOT_MODELLED, leaf);
 	default:
-		return refuse(why, CHECK_LEAF_UNKNOWN, VECTOR_GP, 0, 0, 0, leaf);
+		return raises(why, CHECK_LEAF_UNKNOWN, leaf);
 	}
 }
 
@@ -338,6 +376,11 @@ static int signal_of_page_fault(const struct refusal *why, struct kernel_siginfo
 	case CHECK_PAGE_NOT_MAPPED:
 		info->code = CODE_SEGV_MAPERR;
 		return SIGNAL_SEGV;
+	case CHECK_LEAF_FAULT:
+		info->code = why->expected == LEAF_SIGNAL_BUS	   ? CODE_BUS_ADRERR :
+			     why->expected == LEAF_SIGNAL_MAPERR ? CODE_SEGV_MAPERR :
+								   CODE_SEGV_ACCERR;
+		return why->expected == LEAF_SIGNAL_BUS ? SIGNAL_BUS : SIGNAL_SEGV;
 	case CHECK_TCS_IN_EPC:
 	case CHECK_SSA_IN_ELRANGE:
 	case CHECK_SSA_PAGING:
@@ -428,7 +471,9 @@ static void enclu_outside(lp_t *lp, int signal, struct kernel_siginfo *info, str
 	record_t *record = NULL;
 
 	if (leaf == ENCLU_EENTER || leaf == ENCLU_ERESUME)
-		record = enter_enclave(lp, regs, after, (uint8_t *)lp + LP_XSTATE_OFFSET, &why);
+		do
+			record = enter_enclave(lp, regs, after, (uint8_t *)lp + LP_XSTATE_OFFSET, &why);
+		while (!record && monitor_state.supervised && page_appears(&why));
 	else
 		refuse(&why, leaf <= ENCLU_EACCEPTCOPY ? CHECK_LEAF_WRONG_SIDE : CHECK_LEAF_UNKNOWN, VECTOR_GP, 0, 0,
 		       0, leaf);
@@ -547,16 +592,21 @@ static void handle(int signal, struct kernel_siginfo *info, struct kernel_uconte
 
 		if (signal != SIGNAL_SYS)
 			enclu = enclu_at(uc, (const slot_t *)((const record_t *)lp->record)->slot);
-		if (!enclu)
+		if (enclu) {
+			enum enclu_end end = enclu_inside(lp, uc, enclu, &why);
+
+			if (end == ENCLU_LEAVES)
+				left(info, uc);
+			if (end != ENCLU_RAISES)
+				return;
+		} else {
 			classify(lp, signal, uc, &why);
-		else if (enclu_inside(lp, regs, enclu, &why)) {
-			left(info, uc);
-			return;
 		}
 		exception_inside(lp, signal, info, uc, &why);
 		return;
 	}
 	lp->last_signal = (uint32_t)signal;
+	lp->leaf = 0;
 	asynchronous_exit(lp, regs, uc->fpstate, NULL);
 	chain(signal, info, uc, false);
 	interrupted(lp, regs);

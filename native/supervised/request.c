@@ -8,6 +8,9 @@
 
 #include "sys.h"
 
+#include <linux/ioctl.h>
+#include <linux/userfaultfd.h>
+
 target_t target_state;
 
 #define NO_SUCH_HOW (-1)
@@ -161,19 +164,72 @@ void explain(const struct refusal *why)
 		.arg5 = why->found,
 	};
 
-	if (target_state.explain)
+	/* Of a leaf's fault it knows more than we do. */
+	if (target_state.explain && why->check != CHECK_LEAF_FAULT)
 		ask(&request);
 }
 
-/*
- * A page of an enclave that the model does not show here: another process may have added it since. True: it is
- * mapped now, the instruction can be tried again.
- */
+bool ask_leaf(const slot_t *slot, registers_t *regs, struct refusal *why)
+{
+	request_t request = {
+		.op = ASK_LEAF,
+		.key = target_state.key,
+		.arg0 = (uint32_t)regs->rax,
+		.arg1 = slot->base,
+		.arg2 = regs->rbx,
+		.arg3 = regs->rcx,
+		.arg4 = regs->rdx,
+	};
+
+	ask_blocked(&request);
+	if (request.result == LEAF_END_FAULT)
+		return refuse(why, CHECK_LEAF_FAULT, (uint32_t)request.arg0, request.arg1, request.arg2, request.arg3, 0);
+	if (request.result == LEAF_END_RESULT) {
+		regs->rax = request.arg0;
+		regs->rflags = (regs->rflags & ~(LAHF_FLAGS | RFLAGS_OF)) | request.arg1;
+	}
+	regs->rflags &= ~RFLAGS_RF;
+	return true;
+}
+
+/* Whether the machine, or another process, can have a page where there was none when this fault was explained. */
+static bool may_appear(const struct refusal *why)
+{
+	switch (why->check) {
+	case CHECK_PAGE_ABSENT:
+	case CHECK_PAGE_CEILING:
+		return true;
+	case CHECK_TCS_IN_EPC: /* of an entry; where the mapping forbids the access, the page does not matter */
+	case CHECK_SSA_PAGING:
+	case CHECK_GPR_PAGING:
+		return (why->found & (VMA_R | VMA_W)) == (VMA_R | VMA_W);
+	default:
+		return false;
+	}
+}
+
+/* A page fault that the driver is asked about. True: there is a page now, the instruction can be tried again. */
 bool page_appears(const struct refusal *why)
 {
 	request_t request = { .op = ASK_FAULT, .arg0 = why->address, .arg1 = why->error_code, .arg2 = why->check };
 
-	if (why->vector != VECTOR_PF || (why->check != CHECK_PAGE_ABSENT && why->check != CHECK_PAGE_CEILING))
+	if (why->vector != VECTOR_PF || !may_appear(why))
 		return false;
-	return ask(&request) == ANSWER_DONE && (long)request.result == 1;
+	return ask(&request) == ANSWER_DONE && request.result == FAULT_AGAIN;
+}
+
+/* The program may close what it does not know: then there is another one. */
+void watch_mapping(uint64_t start, uint64_t length)
+{
+	struct uffdio_register mapping = {
+		.range = { .start = start, .len = length },
+		.mode = UFFDIO_REGISTER_MODE_MISSING,
+	};
+	request_t request = { .op = ASK_WATCH, .key = target_state.key };
+
+	for (int attempt = 0; attempt < 2; attempt++) {
+		if (target_state.watch && !sys_call4(__NR_ioctl, target_state.watch, (long)UFFDIO_REGISTER, (long)&mapping, 0))
+			return;
+		ask_blocked(&request);
+	}
 }

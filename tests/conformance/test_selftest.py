@@ -20,21 +20,21 @@ PASS = (
     "tcs_entry",
     "pte_permissions",
     "tcs_permissions",
+    "epcm_permissions",
+    "augment",
+    "augment_via_eaccept",
+    "tcs_create",
     "remove_added_page_no_eaccept",
     "remove_added_page_invalid_access",
+    "remove_added_page_invalid_access_after_eaccept",
+    "remove_untouched_page",
 )
 
 #: These do not pass yet (they fail or are skipped), and what they wait for. One that passes on any kernel
 #: fails here: move it up.
 NOT_YET = {
     "unclobbered_vdso_oversubscribed": "paging",
-    "unclobbered_vdso_oversubscribed_remove": "paging and SGX2",
-    "epcm_permissions": "SGX2: RESTRICT_PERMISSIONS, EACCEPT, EMODPE",
-    "augment": "SGX2: EAUG",
-    "augment_via_eaccept": "SGX2: EAUG",
-    "tcs_create": "SGX2: EAUG, MODIFY_TYPES, REMOVE_PAGES",
-    "remove_added_page_invalid_access_after_eaccept": "SGX2: MODIFY_TYPES, EACCEPT",
-    "remove_untouched_page": "SGX2: MODIFY_TYPES, EACCEPT, REMOVE_PAGES",
+    "unclobbered_vdso_oversubscribed_remove": "paging",
 }
 
 #: Kernels whose harness takes ``-t NAME``; 6.1's ignores its arguments, and runs all.

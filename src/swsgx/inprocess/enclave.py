@@ -14,15 +14,18 @@ from typing import Any, Self
 import numpy as np
 
 from swsgx.cpu.enclu.refusals import reason_of
-from swsgx.cpu.faults import InternalError
+from swsgx.cpu.faults import Fault, InternalError
 from swsgx.inprocess.engine import NativeEngine
 from swsgx.inprocess.errors import EnclaveFault
+from swsgx.inprocess.leaves import carry_out
 from swsgx.inprocess.process import Process
 from swsgx.isa.address import PAGE_SIZE, Linaddr
+from swsgx.isa.flags import PageFaultCode
 from swsgx.isa.leaves import Enclu
 from swsgx.isa.structs import Tcs
 from swsgx.isa.vectors import Vector
 from swsgx.linux.device import EnclaveFile
+from swsgx.linux.fault import resolve
 from swsgx.linux.mm import AddressSpace
 from swsgx.native.abi import (
     Check,
@@ -35,7 +38,7 @@ from swsgx.native.abi import (
 )
 from swsgx.native.images import address_of
 from swsgx.native.shm import PrivateRegion
-from swsgx.trace import Recorder
+from swsgx.trace import Reason, Recorder
 
 __all__ = ["RESUME", "Enclave", "Exit", "OnExit", "PreparedCall", "Reentry", "reenter"]
 
@@ -221,6 +224,8 @@ class PreparedCall:
         self._call.run.function = Enclu.EEXIT
         with self._activations.taken(self._call, Enclu.EENTER):
             failed = self._process.monitor.round_trips(self._call.address)
+        if failed == _INTERRUPTED and lp.leaf:
+            raise RuntimeError("the enclave executed a leaf that Python carries out: use enter()")
         if failed == _INTERRUPTED:
             raise RuntimeError("a signal interrupted the call; resume() goes on with it")
         if failed or self._call.run.function != Enclu.EEXIT:
@@ -373,10 +378,15 @@ class Enclave:
             )
         given = bytes(regs.buffer)
         call.call.function = leaf
+        raised: Fault | None = None
         while True:
             if self._process.monitor.call(call.address) == _INTERRUPTED:
                 # Python's own handlers have run before this line, and may have raised.
                 call.call.function = Enclu.ERESUME
+                if lp.leaf:
+                    raised = carry_out(self._mm, self.file.encl, lp, tcs)
+                if raised is not None:
+                    break
             elif run.function == Enclu.EEXIT or not self._loaded(lp, run):
                 break
             elif lp.rip:
@@ -384,7 +394,14 @@ class Enclave:
             else:
                 # The entry was refused, and is tried again as if nothing had been.
                 regs.buffer[:] = given
-        exception = None if run.function == Enclu.EEXIT else self._fault(lp, run)
+        if raised is not None:
+            run.function = Enclu.ERESUME
+            run.exception_vector, run.exception_error_code = raised.vector, raised.error_code
+            run.exception_addr = (raised.address or 0) & -PAGE_SIZE
+            regs.rdi, regs.rsi, regs.rdx = raised.vector, raised.error_code, run.exception_addr
+        exception = (
+            None if run.function == Enclu.EEXIT else self._fault(lp, run, raised.reason if raised else None)
+        )
         if self._trace.on:
             name = "EEXIT" if exception is None else "AEX" if exception.inside else leaf.name
             result = "ok" if exception is None else exception.vector.mnemonic
@@ -396,8 +413,10 @@ class Enclave:
     def _loaded(self, lp: LogicalProcessor, run: EnclaveRun) -> bool:
         """Whether the exception was of a page that was not in the EPC, or on its way, and is there now."""
         encl, address = self.file.encl, run.exception_addr & ~(PAGE_SIZE - 1)
-        if run.exception_vector != Vector.PF or not encl.has_page(address) or not self._was_out(lp, address):
+        if run.exception_vector != Vector.PF or not self._was_out(lp, address):
             return False
+        if not encl.has_page(address):
+            return resolve(self._mm, address, PageFaultCode(run.exception_error_code)).resolved
         for _ in range(_LOAD_TRIES):
             outcome = encl.load_page(address)
             if outcome.errno != errno.EAGAIN:
@@ -423,7 +442,7 @@ class Enclave:
         vma, index = self._mm.vma_at(address), (address - self.base) // PAGE_SIZE
         return vma is not None and bool(self.file.encl.effective(index, index + 1, vma.prot).any())
 
-    def _fault(self, lp: LogicalProcessor, run: EnclaveRun) -> EnclaveFault:
+    def _fault(self, lp: LogicalProcessor, run: EnclaveRun, reason: Reason | None) -> EnclaveFault:
         inside = lp.rip != 0
         return EnclaveFault(
             run.exception_vector,
@@ -431,7 +450,7 @@ class Enclave:
             run.exception_addr,
             inside=inside,
             offset=lp.rip - self.base if inside else None,
-            reason=reason_of(lp),
+            reason=reason or reason_of(lp),
         )
 
     def close(self) -> None:

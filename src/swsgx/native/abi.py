@@ -47,6 +47,8 @@ __all__ = [
     "EpcmEntry",
     "EpcmState",
     "HostCall",
+    "LeafEnd",
+    "LeafSignal",
     "LogicalProcessor",
     "MonitorConfig",
     "OwnCall",
@@ -164,12 +166,14 @@ class SlotFlags(IntFlag):
     """How a process treats one enclave; :attr:`EnclaveSlot.flags`.
 
     PATCH: exit sites may be patched. HIDE: the range is in place only while a thread is inside. QUIET: both the range
-    and its hiding place are where no mmap of this process without an address will ever fall.
+    and its hiding place are where no mmap of this process without an address will ever fall. WATCH: pages may be out,
+    so what is brought back is watched (:attr:`TargetState.watch`).
     """
 
     PATCH = 1
     HIDE = 2
     QUIET = 4
+    WATCH = 8
 
 
 class Check(IntEnum):
@@ -219,6 +223,7 @@ class Check(IntEnum):
     THREAD_TABLE_FULL = 41
     ILLEGAL_INSTRUCTION = 42
     FETCH_OUTSIDE = 43
+    LEAF_FAULT = 44
 
 
 class Registers(Layout, size=144, align=8, source="signal frame, struct sigcontext of the kernel's uapi"):
@@ -338,7 +343,11 @@ class LogicalProcessor(Layout, size=4096, align=4096, source=SWSGX):
     )
     kept = u64(424, "of those, what was sent meanwhile")
     admitted = u64(432, "of those, what a waiting call lets through")
-    reserved_440 = zero(440, 8)
+    leaf = u32(
+        440,
+        "in our own process: the ENCLU leaf that the thread left for, so that Python carries it out; 0: none",
+    )
+    leaf_length = u32(444, "bytes of that ENCLU")
     kept_info = octets(448, 6 * 128, "their siginfo: SIGILL, SIGTRAP, SIGBUS, SIGFPE, SIGSEGV, SIGSYS")
     reserved_1216 = zero(1216, 2880)
 
@@ -390,7 +399,8 @@ class Ask(IntEnum):
     ARM: the process is about to use SGX. FORK, FORKED, CHILD: before a fork, behind it in the parent, and in the child.
     FAULT: a page of an enclave was touched that is not mapped. CODE: a file was mapped executable. EXPLAIN: what a leaf
     or an instruction inside an enclave was refused for, as in LogicalProcessor: check, vector, error code, address,
-    expected, found.
+    expected, found. LEAF: an ENCLU leaf for the machine to carry out: leaf, the enclave's base, RBX, RCX, RDX.
+    WATCH: the program has closed TargetState.watch.
     """
 
     CALL = 1
@@ -402,6 +412,28 @@ class Ask(IntEnum):
     FAULT = 7
     CODE = 8
     EXPLAIN = 9
+    LEAF = 10
+    WATCH = 11
+
+
+class LeafEnd(IntEnum):
+    """How the leaf of an :attr:`Ask.LEAF` ended; :attr:`Request.result` of the answer.
+
+    SILENT: it touches neither RAX nor flags. RESULT: arg0 is RAX, arg1 the status flags. FAULT: arg0 is the vector,
+    arg1 the error code, arg2 the address, and arg3 a :class:`LeafSignal`.
+    """
+
+    SILENT = 0
+    RESULT = 1
+    FAULT = 2
+
+
+class LeafSignal(IntEnum):
+    """What the kernel makes of a leaf's page fault: SIGSEGV with SEGV_ACCERR or SEGV_MAPERR, or SIGBUS."""
+
+    ACCERR = 0
+    MAPERR = 1
+    BUS = 2
 
 
 class Answer(IntEnum):
@@ -473,7 +505,7 @@ class TargetState(Layout, size=1216, align=64, source=SWSGX):
     area_count = u32(48, "entries of areas")
     armed = u32(52, "1: the monitor has the process's signals")
     explain = u32(56, "1: refusals and exceptions are to be told, ASK_EXPLAIN")
-    reserved_60 = zero(60, 4)
+    watch = u32(60, "the descriptor by which mappings of hidden enclaves are watched; 0: none")
     areas = octets(64, 1024, "AREA_COUNT pairs of u64: ranges in which enclave mappings lie, ascending")
     lps = u64(1088, "LP_COUNT LogicalProcessors, LP_SIZE bytes apart")
     reserved_1096 = zero(1096, 120)

@@ -9,6 +9,8 @@ Pages that are executable and not writable are private copies of the enclave's c
 from __future__ import annotations
 
 import errno
+import os
+import resource
 import struct
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -44,13 +46,15 @@ from swsgx.native.abi import (
 from swsgx.native.runs import Runs
 from swsgx.supervisor.memory import TargetMemory, mappings
 from swsgx.supervisor.missing import FLAGS, NR_USERFAULTFD, Watch
-from swsgx.supervisor.steps import Adopt, Call, Fd, Step, Store, Watched
+from swsgx.supervisor.steps import Adopt, Call, Fd, Give, Step, Store, Watched
 
 __all__ = ["TargetEngine"]
 
 _NR_MMAP, _NR_MPROTECT, _NR_MUNMAP = 9, 10, 11
 _MAP_ANONYMOUS = 0x20
 _MAP_NORESERVE = 0x4000
+#: More files are allowed than a table of them should have.
+_MOST_FILES = 1 << 16
 _READ = PROT_READ
 _READ_WRITE = PROT_READ | PROT_WRITE
 _READ_EXEC = PROT_READ | PROT_EXEC
@@ -88,6 +92,7 @@ class TargetEngine:
     Args:
         memory: the program's.
         state: what its image said when it was armed.
+        address: where that lies in the program.
         epcm: descriptor and size of the EPCM table.
         patch: whether exit sites may be patched after their first use.
         hide: whether enclaves are out of reach while no thread is inside; debug enclaves never are.
@@ -99,6 +104,7 @@ class TargetEngine:
         self,
         memory: TargetMemory,
         state: TargetState,
+        address: int,
         epcm: tuple[int, int],
         *,
         patch: bool,
@@ -114,6 +120,8 @@ class TargetEngine:
         self._hide = hide
         self._watches = watches
         self.watched: Watch | None = None
+        self._watch_address = address + TargetState.watch.offset
+        self._given = -1
         self._attached: dict[Encl, _Attached] = {}
         self._free = list(range(SLOT_COUNT - 1, -1, -1))
         self._steps: list[Step] = []
@@ -148,12 +156,14 @@ class TargetEngine:
         child = TargetEngine(
             self.memory,
             self._state,
+            self._watch_address - TargetState.watch.offset,
             epcm,
             patch=self._patch,
             hide=self._hide,
             watches=self._watches,
             elsewhere=self._elsewhere,
         )
+        child._given = self._given
         child._steps = [*waiting, *self._steps]
         child._next, child._epcm, child._free = self._next, self._epcm, list(self._free)
         child._attached = {
@@ -176,14 +186,34 @@ class TargetEngine:
         if self._watches:
             self._steps[:0] = [Call(NR_USERFAULTFD, (FLAGS,)), Adopt()]
 
-    def adopt(self, fd: int) -> None:
+    def adopt(self, fd: int, give: Give) -> None:
         """The process has made it. What a fork's child has mapped already is watched now."""
         self.watched = Watch.of(self.memory.pid, fd)
+        if self._hide:
+            self.give_watch(give)
         for encl, attached in self._attached.items():
             if attached.watched:
                 self.watched.begin_where_mapped(attached.slot.contents, encl.store.contents.size)
                 for start, end, _ in attached.runs.runs:
                     self.watched.begin_where_mapped(start, end - start)
+
+    def give_watch(self, give: Give) -> None:
+        """The process itself watches mappings that it moves: it gets the descriptor, where it disturbs nobody.
+
+        Raises:
+            OSError: it cannot be given any.
+        """
+        invariant(self.watched is not None, "engine: a process that is watched")
+        if self.watched is None:
+            return
+        limit, _ = resource.prlimit(self.memory.pid, resource.RLIMIT_NOFILE)
+        taken = {int(name) for name in os.listdir(f"/proc/{self.memory.pid}/fd")}
+        number = next(
+            n for n in range(min(limit, _MOST_FILES) - 1, -1, -1) if n not in taken or n == self._given
+        )
+        give(self.watched.fd, number)
+        self._given = number
+        self.memory.write(self._watch_address, struct.pack("<I", number))
 
     def watch(self, start: int, length: int) -> None:
         """A mapping of an enclave's contents is there."""
@@ -286,7 +316,7 @@ class TargetEngine:
         sizes = (table.size, contents.size, vma_bits.size, EXIT_TABLE_SIZE)
         head = self._map_own(sizes[0], _READ, Fd(table.fd))
         inside = self._map_own(sizes[1], _READ_WRITE, Fd(contents.fd))
-        watched = self._watches and not hide
+        watched = self._watches
         if watched:
             self._steps.append(Watched(inside, sizes[1]))
         vma = self._map_own(sizes[2], _READ_WRITE, Fd(vma_bits.fd))
@@ -299,6 +329,7 @@ class TargetEngine:
         slot.threads, slot.thread_capacity, slot.epcm = threads, _THREADS, self._epcm
         slot.runs, slot.contents_fd = runs, 0xFFFF_FFFF
         slot.flags = (SlotFlags.PATCH if self._patch else 0) | (SlotFlags.HIDE if hide else 0)
+        slot.flags |= SlotFlags.WATCH if watched and hide else 0
         pieces = [
             (head, sizes[0]),
             (inside, sizes[1]),

@@ -99,6 +99,7 @@ _IOCTL_SEND = 0xC0182101
 _IOCTL_SET_FLAGS = 0x40082104
 _IOCTL_ADDFD = 0x40182103
 _ADDFD = struct.Struct("<QIIII")
+_ADDFD_SETFD = 1
 _O_CLOEXEC = 0o2000000
 _SYNC_WAKE_UP = 1
 _CONTINUE = 1
@@ -357,6 +358,18 @@ class Listener:
             # Python does not repeat an ioctl that one of our own signals interrupts.
             with contextlib.suppress(InterruptedError):
                 return int(fcntl.ioctl(self.fd, _IOCTL_ADDFD, request))
+
+    def give_at(self, notification: Notification, fd: int, number: int) -> None:
+        """The same under a number of ours, whatever it was before; closed by exec.
+
+        Raises:
+            OSError: the number is beyond the task's limit; it is not waiting any more.
+        """
+        request = bytearray(_ADDFD.pack(notification.cookie, _ADDFD_SETFD, fd, number, _O_CLOEXEC))
+        while True:
+            with contextlib.suppress(InterruptedError):
+                fcntl.ioctl(self.fd, _IOCTL_ADDFD, request)
+                return
 
     def refuse(self, notification: Notification, error: int) -> bool:
         """Let the system call fail with an errno. False: the task is not waiting any more."""

@@ -25,16 +25,20 @@ from enum import IntEnum
 from pathlib import Path
 
 from swsgx.cpu.enclu.refusals import reason_of
+from swsgx.cpu.faults import Fault as CpuFault
 from swsgx.cpu.machine import Cpu
 from swsgx.isa.address import Linaddr
 from swsgx.isa.flags import PageFaultCode
+from swsgx.isa.leaves import Enclu
 from swsgx.isa.vectors import Vector
 from swsgx.linux.device import Driver, EnclaveFile, ProvisionFile
 from swsgx.linux.encl import Encl
+from swsgx.linux.fault import FaultAction, Resolution, resolve
+from swsgx.linux.inside import LEAVES, execute
 from swsgx.linux.mm import AddressSpace
 from swsgx.linux.outcome import Outcome
 from swsgx.linux.task import BadAddress
-from swsgx.native.abi import Answer, Ask, LogicalProcessor, Request, TargetState, VmaBits
+from swsgx.native.abi import Answer, Ask, LeafEnd, LeafSignal, LogicalProcessor, Request, TargetState, VmaBits
 from swsgx.supervisor import emulated_files
 from swsgx.supervisor.calls import CALLS, Asked
 from swsgx.supervisor.calls.asked import Result
@@ -70,6 +74,14 @@ _CHILD_ASKS = 10.0
 _BITS_64 = (1 << 64) - 1
 #: Evicted pages that there may be: 4 GiB.
 _BACKING_PAGES = 1 << 20
+#: Status flags that a leaf's result sets.
+_CF, _ZF = 0x1, 0x40
+#: What the kernel makes of a page fault that it does not resolve.
+_SIGNALS = {
+    FaultAction.SEGV_ACCERR: LeafSignal.ACCERR,
+    FaultAction.SEGV_MAPERR: LeafSignal.MAPERR,
+    FaultAction.SIGBUS: LeafSignal.BUS,
+}
 
 
 @dataclass
@@ -156,7 +168,6 @@ class Service:
             self.cpu, settings.profile(), trace=self._trace, backing_pages=_BACKING_PAGES if demand else 0
         )
         driver.demand = demand
-        driver.evictable = lambda encl: not settings.hides or encl.debug
         driver.loaded = self._came
         # Pages vanish from all processes when they are written out: nobody need be made to leave.
         driver.shootdown = lambda _encl: True
@@ -245,6 +256,14 @@ class Service:
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(process.pid, signal.SIGBUS)
 
+    def _give_watch(self, notification: Notification, memory: TargetMemory, request: Request) -> None:
+        """A program has closed the descriptor that its mappings are watched by."""
+        process = self._processes.get(request.key)
+        if process is not None and process.engine.watched is not None:
+            with contextlib.suppress(OSError, BadAddress):
+                process.engine.give_watch(lambda fd, number: self._listener.give_at(notification, fd, number))
+        self._reply(notification, memory, request, Answer.DONE)
+
     def _came(self, encl: Encl, runs: list[tuple[int, int]]) -> None:
         """Pages are in the EPC again."""
         for process in list(self._processes.values()):
@@ -306,6 +325,10 @@ class Service:
             process = self._processes.get(request.key)
             told = self._fault(process, request) if process is not None else Fault.OWN
             self._carry(notification, memory, request, process, told)
+        elif op == Ask.LEAF:
+            self._leaf(notification, memory, request)
+        elif op == Ask.WATCH:
+            self._give_watch(notification, memory, request)
         elif op == Ask.EXPLAIN:
             self._exception(notification, memory, request)
         elif op == Ask.FORK:
@@ -496,24 +519,56 @@ class Service:
         if conversation.process is not None:
             self._next(conversation.process)
 
-    @staticmethod
-    def _fault(process: TargetProcess, request: Request) -> int:
+    def _fault(self, process: TargetProcess, request: Request) -> int:
         """A page of an enclave mapping that is not there, touched inside (a check is given) or outside."""
-        address, code, check = request.arg0, request.arg1, request.arg2
+        address, code, inside = request.arg0, PageFaultCode(request.arg1 & 0xFFFF), bool(request.arg2)
         with process.mm.lock:
+            late = process.engine.pending
             vma = process.mm.vma_at(address)
-            wanted = 4 if code & PageFaultCode.I else 2 if code & PageFaultCode.W else 1
-            if vma is None or not vma.prot & wanted:
-                return Fault.OWN
-            if process.engine.pending:
-                return Fault.AGAIN
-            if check or vma.mapping is None:
+            hole = vma is not None and not vma.encl.has_page(address)
+            # The host has its own page-table entries, which say nothing of the model's.
+            found = resolve(process.mm, address, code if inside else code & ~PageFaultCode.P)
+            if found.action is FaultAction.SIGBUS:
                 return Fault.BUS
-            encl = vma.encl
-            there = encl.has_page(address) and not vma.prot & ~int(
-                encl.max_prot[(address - encl.base) // 4096]
-            )
-            return Fault.OWN if there else Fault.BUS
+            if not found.resolved and found.action is not FaultAction.OOM:
+                return Fault.OWN
+            # Outside, a page that exists is out of reach for reasons of ours, unless isolation takes care of it.
+            appeared = hole and self.settings.hides
+            return Fault.AGAIN if inside or late or appeared else Fault.OWN
+
+    def _leaf(self, notification: Notification, memory: TargetMemory, request: Request) -> None:
+        """A leaf that the machine carries out for a thread that is inside."""
+        process, base = self._processes.get(request.key), request.arg1
+        encl = None
+        if process is not None:
+            encl = next((encl for encl in process.mm.mappings if encl.base == base), None)
+        if process is None or encl is None or request.arg0 not in LEAVES:
+            # The enclave is being torn down around the thread.
+            request.arg0, request.arg1, request.arg2, request.arg3 = Vector.GP, 0, 0, 0
+            self._reply(notification, memory, request, Answer.DONE, LeafEnd.FAULT)
+            return
+        done = execute(process.mm, encl, Enclu(request.arg0), request.arg2, request.arg3, request.arg4)
+        end = LeafEnd.SILENT
+        if done.fault is not None:
+            end = LeafEnd.FAULT
+            self._leaf_fault(process, request, done.fault, done.resolution)
+        elif done.result is not None:
+            end = LeafEnd.RESULT
+            request.arg0 = done.result.rax
+            request.arg1 = (_ZF if done.result.zf else 0) | (_CF if done.result.cf else 0)
+            if done.result.reason is not None and self.settings.explain:
+                self._explain(f"{done.result.reason.operation} gave {done.result}", done.result.reason)
+        self._carry(notification, memory, request, process, end)
+
+    def _leaf_fault(
+        self, process: TargetProcess, request: Request, fault: CpuFault, resolution: Resolution | None
+    ) -> None:
+        request.arg0, request.arg1, request.arg2 = fault.vector, fault.error_code, fault.address or 0
+        request.arg3 = _SIGNALS[resolution.action] if resolution is not None else LeafSignal.ACCERR
+        args = {"code": fault.error_code, "address": fault.address or 0}
+        self._trace.event("fault", fault.vector.mnemonic, args, fault.mnemonic, fault.reason)
+        if self.settings.explain:
+            self._explain(f"{fault.mnemonic} in process {process.pid}", fault.reason)
 
     # What the user is told.
 
@@ -546,6 +601,7 @@ class Service:
         engine = TargetEngine(
             TargetMemory(pid),
             state,
+            address,
             (self.cpu.epcm.region.fd, self.cpu.epcm.region.size),
             patch=self.settings.patch,
             hide=self.settings.hides,

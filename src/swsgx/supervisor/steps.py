@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from swsgx.supervisor.memory import TargetMemory
     from swsgx.supervisor.seccomp import Listener, Notification
 
-__all__ = ["Adopt", "Call", "Carrier", "Fd", "HostRefused", "Step", "Store", "Watched"]
+__all__ = ["Adopt", "Call", "Carrier", "Fd", "Give", "HostRefused", "Step", "Store", "Watched"]
 
 _NR_CLOSE, _NR_USERFAULTFD = 3, 323
 _CALLS_AT = Request.calls.offset
@@ -87,10 +87,14 @@ class Adopt:
 Step = Call | Store | Watched | Adopt
 
 
+#: Opens one of our files in the process that waits, under a number.
+Give = Callable[[int, int], None]
+
+
 class Watcher(Protocol):
     """Whose mappings are watched: a process's engine."""
 
-    def adopt(self, fd: int) -> None:
+    def adopt(self, fd: int, give: Give) -> None:
         """The process has made a descriptor. Raises ``OSError``."""
         ...
 
@@ -176,7 +180,7 @@ class Carrier:
                 if isinstance(step, Store):
                     self._store(step)
                 else:
-                    self._watch(step)
+                    self._watch(step, lambda fd, at: listener.give_at(notification, fd, at))
                 if self.failure is not None:
                     continue
             else:
@@ -192,7 +196,7 @@ class Carrier:
             self.failure = HostRefused(0, errno.EFAULT)
             self.steps = []
 
-    def _watch(self, step: Watched | Adopt) -> None:
+    def _watch(self, step: Watched | Adopt, give: Give) -> None:
         invariant(self.watcher is not None, "steps: somebody watches", step=step)
         if self.watcher is None:
             return
@@ -200,7 +204,7 @@ class Carrier:
             if isinstance(step, Watched):
                 self.watcher.watch(step.start, step.length)
             else:
-                self.watcher.adopt(self.results[-1])
+                self.watcher.adopt(self.results[-1], give)
                 self.steps.insert(1, Call(_NR_CLOSE, (self.results[-1],)))
         except OSError as error:
             self.failure = HostRefused(_NR_USERFAULTFD, error.errno or errno.EIO)

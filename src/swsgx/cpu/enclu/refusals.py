@@ -60,6 +60,14 @@ RULES: dict[Check, Rule] = {
         "docs/coverage.md",
         "see the coverage table",
     ),
+    Check.LEAF_FAULT: Rule(
+        "ENCLU",
+        "the leaf does not fault",
+        "success or an error code",
+        "{vector}",
+        "the leaf's own section of the Intel SDM, volume 3D",
+        "the run's explanation, or its trace, has the leaf's own reason",
+    ),
     Check.THREAD_NOT_ATTACHED: Rule(
         "EENTER",
         "the thread has a place in the monitor",
