@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+from collections.abc import Iterator
 
 import pytest
 
@@ -18,7 +19,7 @@ from swsgx.linux.mm import AddressSpace
 from swsgx.linux.outcome import OK
 from swsgx.linux.profile import PROFILES, V23
 from swsgx.native.abi import EpcmState, VmaBits
-from tests.make.running import NEW, RESTRICTED, TO_TCS, TO_TRIM, Running
+from tests.make.running import NEW, RESTRICTED, TO_TCS, TO_TRIM, Running, run
 from tests.make.world import BASE, REG_R, REG_RW, REG_RWX, World, a_secs, make_world
 
 U, W, P, SGX = PageFaultCode.U, PageFaultCode.W, PageFaultCode.P, PageFaultCode.SGX
@@ -170,7 +171,16 @@ def test_a_mapping_that_fork_could_not_record_is_a_sigbus(running: Running) -> N
     child.exit()
 
 
-def test_no_epc_is_a_sigbus(running: Running) -> None:
+@pytest.fixture
+def full() -> Iterator[Running]:
+    """As ``running``, with nowhere for evicted pages."""
+    world = make_world(backing_pages=0)
+    yield from run(world)
+    world.cpu.close()
+
+
+def test_no_epc_is_a_sigbus(full: Running) -> None:
+    running = full
     taken = running.cpu.epc.allocate_run(running.cpu.epc.free_count)
     before = running.state()
     refused(running.world, resolve(running.world.mm, at(8), U), FaultAction.SIGBUS, "an EPC page is free")
@@ -243,7 +253,7 @@ def test_ahead_and_one_by_one_leave_the_same(world: World) -> None:
 
 
 def test_what_does_not_fit_into_the_epc_is_not_added() -> None:
-    world = make_world(epc_pages=2 * VA_SLOTS)
+    world = make_world(epc_pages=2 * VA_SLOTS, backing_pages=0)
     file = many(world, 4 * VA_SLOTS * PAGE_SIZE)
     free = world.cpu.epc.free_count
     added, outcome = augment(file.encl, 1, 4 * VA_SLOTS)
@@ -285,8 +295,9 @@ def test_emodpe_says_nothing_and_gives_permissions_at_once(running: Running) -> 
     [(6, U, FaultAction.SEGV_MAPERR), (8, U, FaultAction.SIGBUS)],
 )
 def test_an_operand_that_no_page_can_be_had_for(
-    running: Running, page: int, code: PageFaultCode, action: FaultAction
+    full: Running, page: int, code: PageFaultCode, action: FaultAction
 ) -> None:
+    running = full
     running.cpu.epc.allocate_run(running.cpu.epc.free_count)
     done = running.execute(Enclu.EACCEPT, NEW, page)
     assert done.fault is not None

@@ -405,8 +405,58 @@ def test_what_a_thread_may_still_see_stays(world: World) -> None:
     assert outcome.reason is not None
     assert "being written out" in outcome.reason.rule
     enter(file, inside=False)
+    world.driver.shootdown = lambda encl: True
     assert file.encl.load_page(at(0)).ok
     assert intact(file, 0)
+
+
+def test_what_a_process_may_still_have_mapped_stays_whoever_is_inside(world: World) -> None:
+    file = threaded(world)
+    world.driver.shootdown = lambda encl: False
+    assert world.driver.reclaimer.reclaim(4) == 0
+    assert intact(file, 0)
+
+
+def test_a_page_off_the_list_is_not_evicted(world: World) -> None:
+    file = build(world, init=False)
+    reclaimer = world.driver.reclaimer
+    assert reclaimer.unlist(file.encl, 1, 2) == 2
+    assert reclaimer.unlist(file.encl, 0, 3) == 1
+    assert len(reclaimer) == PAGES - 3
+    assert reclaimer.reclaim(100) == PAGES - 3
+    assert not len(reclaimer)
+    reclaimer.enlist(file.encl, np.array([0, 1, 2]))
+    assert reclaimer.reclaim(100) == 3
+
+
+def test_a_page_that_comes_back_to_the_list_has_its_old_place(world: World) -> None:
+    file = build(world, init=False)
+    reclaimer = world.driver.reclaimer
+    reclaimer.unlist(file.encl, 0, 1)
+    reclaimer.enlist(file.encl, np.array([0]))
+    assert len(reclaimer) == PAGES
+    evict(world, file, 1)
+    assert file.encl.paging.is_evicted(0)
+
+
+def test_an_address_space_that_forks_meanwhile_is_told_too(world: World) -> None:
+    file = build(world)
+    children: list[AddressSpace] = []
+
+    class Forking(Recording):
+        def protect(self, encl: Encl, runs: Iterable[MappedRun]) -> None:
+            super().protect(encl, runs)
+            if not children:
+                children.append(mm.fork())
+
+    mm = world.mm = world.task.mm = AddressSpace(Recording())
+    assert world.map(file, 0, PAGES * PAGE_SIZE, 3).ok
+    mm.mappings[file.encl].bits[:] |= int(VmaBits.PRESENT)
+    mm.engine = Forking()
+    evict(world, file, 1)
+    assert not children[0].mappings[file.encl].bits[0] & VmaBits.PRESENT
+    assert children[0].mappings[file.encl].bits[1] & VmaBits.PRESENT
+    children[0].exit()
 
 
 # Allocation.

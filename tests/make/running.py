@@ -87,7 +87,11 @@ class Running:
     def execute(
         self, leaf: Enclu, flags: int, page: int, source: int = 0, mm: AddressSpace | None = None
     ) -> Executed:
-        """A leaf with a SECINFO in page 0; pages by index."""
+        """A leaf with a SECINFO in page 0, which is loaded to be written; pages by index."""
+        if not self.encl.store.frame_map[0]:
+            outcome = self.encl.load_page(BASE)
+            if not outcome.ok:
+                raise AssertionError(str(outcome.reason))
         self.encl.store.page(0)[64:128] = bytes(Secinfo.of(flags=flags).buffer)
         chosen = mm if mm is not None else self.world.mm
         return execute(chosen, self.encl, leaf, BASE + 64, BASE + page * PAGE_SIZE, BASE + source * PAGE_SIZE)

@@ -236,13 +236,18 @@ def a_tcs(**values: object) -> Tcs:
 
 
 def make_world(
-    profile: Profile = UPSTREAM_6_12, model: CpuModel | None = None, *, epc_pages: int = 1024, seed: int = 1
+    profile: Profile = UPSTREAM_6_12,
+    model: CpuModel | None = None,
+    *,
+    epc_pages: int = 1024,
+    seed: int = 1,
+    backing_pages: int = 1 << 20,
 ) -> World:
     """A machine with a small EPC, its driver, and a program that has done nothing yet."""
     events: list[Event] = []
     trace = Recorder([events.append])
     chosen = model if model is not None else CpuModel.with_sgx2(epc_size=epc_pages * PAGE_SIZE)
     cpu = Cpu(chosen, random=repeatable(seed).randbytes, trace=trace)
-    driver = Driver(cpu, profile, trace=trace, sleep=lambda seconds: None)
+    driver = Driver(cpu, profile, trace=trace, sleep=lambda seconds: None, backing_pages=backing_pages)
     memory, mm, files = FakeMemory(), AddressSpace(), dict[int, object]()
     return World(cpu, driver, memory, mm, Task(memory, mm, files=files), events, files)

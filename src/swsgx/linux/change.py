@@ -2,8 +2,8 @@
 
 Linux goes page by page, and runs ETRACK and an interrupt of all processors behind each. Here pages that nothing can
 refuse are changed as one stretch, which leaves the machine as that would; the first of an ioctl, and each that
-something could refuse, goes alone, in Linux's order. Signals are not looked at. Read from ioctl.c, sgx_ioc_sgx2_ready,
-sgx_validate_offset_length, sgx_enclave_etrack and the loops, of Linux 6.1 and 6.12 (same).
+something could refuse, or that is not in the EPC, goes alone, in Linux's order. Signals are not looked at. Read from
+ioctl.c, sgx_ioc_sgx2_ready, sgx_validate_offset_length, sgx_enclave_etrack and the loops, of Linux 6.1 and 6.12 (same).
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ from swsgx.linux.task import BadAddress, Task
 from swsgx.trace import Reason
 
 if TYPE_CHECKING:
+    from swsgx.linux.device import Driver
     from swsgx.linux.encl import Encl
 
 __all__ = ["ChangeRequest", "PageChange", "change_pages", "track_run"]
@@ -59,7 +60,7 @@ class ChangeRequest:
     @property
     def state(self) -> SecsState:
         """What the SECS holds."""
-        return self.encl.driver.cpu.enclaves[self.encl.secs or 0]
+        return self.encl.state
 
     def refuse(
         self,
@@ -158,7 +159,11 @@ class ChangeRequest:
     # One page.
 
     def load(self, index: int) -> Outcome | None:
-        """The page is there: -EFAULT if not, -EAGAIN if not now."""
+        """sgx_encl_load_page: the page, which exists, is in the EPC: -EFAULT if not, -EAGAIN if not now.
+
+        The mutex is held. No EPC page to be had at all is -EFAULT, too, as is a page that does not come back as it
+        was; while the page is being written out, or EPC is short, it is -EAGAIN.
+        """
         failures = self.encl.driver.failures
         failure = failures.hit(FailurePoint.LOAD_PAGE) if failures.armed else 0
         if failure == errno.EBUSY:
@@ -168,7 +173,25 @@ class ChangeRequest:
         if failure or not self.encl.page_type[index]:
             found = "a page that will not load" if failure else f"a hole at offset {index * PAGE_SIZE:#x}"
             return self.refuse(errno.EFAULT, "a page was added at the offset", "a page", found)
+        loaded = self.encl.paging.load(np.array([index]))
+        if loaded.errno == errno.EAGAIN:
+            return self.refuse(
+                errno.EAGAIN,
+                "the page is in the EPC",
+                "a page at rest",
+                "one on its way",
+                remedy="try again",
+                cause=loaded.reason,
+            )
+        if not loaded.ok:
+            return self.refuse(
+                errno.EFAULT, "the page can be loaded", "a page", str(loaded), cause=loaded.reason
+            )
         return None
+
+    def host_refused(self, error: OSError) -> Outcome:
+        """The host cannot give pages the protection that they have now."""
+        return self.refuse(errno.ENOMEM, "the host can protect the pages", "success", str(error))
 
     def address(self, index: int) -> EpcAddr:
         """EPC address of a page that exists."""
@@ -209,23 +232,39 @@ class ChangeRequest:
 
 
 class PageChange(Protocol):
-    """What one of the ioctls does to pages, by their index in ELRANGE. Only :meth:`clean` finds the mutex held."""
+    """What one of the ioctls does to pages, by their index in ELRANGE. All but :meth:`one` find the mutex held."""
+
+    @property
+    def zaps(self) -> bool:
+        """Whether page-table entries go before :meth:`run`.
+
+        For that the mutex is let go. The pages, not on the reclaimer's list, cannot leave the EPC meanwhile.
+        """
+        ...
 
     def clean(self, first: int, frames: Frames) -> int:
         """For how many of the pages behind ``first``, all there, nothing can be refused."""
         ...
 
     def one(self, index: int) -> Outcome | None:
-        """Change one page, with all checks: why not, or None."""
+        """Change one page, with all checks: why not, or None.
+
+        Raises:
+            OSError: the host cannot take the page's page-table entries away; nothing was changed.
+        """
+        ...
+
+    def begin(self, first: int, count: int) -> None:
+        """Page-table entries of pages that are :meth:`clean` are about to go."""
         ...
 
     def run(self, first: int, frames: Frames) -> None:
-        """Change pages that are :meth:`clean`."""
+        """Change pages that are :meth:`clean`, or were when the mutex was let go."""
         ...
 
 
 def change_pages(request: ChangeRequest, change: PageChange) -> tuple[int, Outcome]:
-    """The loop: bytes done, and the ioctl's result. Address spaces are told of all that changed.
+    """The loop: bytes done, and the ioctl's result. Address spaces are told of all that changed or was loaded.
 
     Returns:
         -ENOMEM if the host cannot protect the pages, else as ``change`` says.
@@ -233,42 +272,83 @@ def change_pages(request: ChangeRequest, change: PageChange) -> tuple[int, Outco
     encl = request.encl
     start, end = request.offset // PAGE_SIZE, (request.offset + request.length) // PAGE_SIZE
     index, outcome = start, OK
-    while index < end and outcome.ok:
-        with encl.mutex:
-            frames = _stretch(request, change, index, end) if index > start else None
-        if frames is not None:
-            change.run(index, frames)
-            index += len(frames)
-            continue
-        refused = change.one(index)
-        if refused is None:
-            index += 1
-        else:
-            outcome = refused
+    try:
+        while index < end and outcome.ok:
+            many = _many(request, change, index, end) if index > start else 0
+            if many:
+                index += many
+                continue
+            _reclaim_direct(encl.driver)
+            refused = change.one(index)
+            if refused is None:
+                index += 1
+            else:
+                outcome = refused
+    except OSError as error:
+        outcome = request.host_refused(error)
     done = index - start
     try:
         # The page at which it stopped may be changed, too.
         encl.pages_changed(start, min(done + 1, end - start))
+        encl.tell_loaded()
     except OSError as error:
-        outcome = request.refuse(errno.ENOMEM, "the host can protect the pages", "success", str(error))
+        outcome = request.host_refused(error)
     return done * PAGE_SIZE, outcome
 
 
-def _stretch(request: ChangeRequest, change: PageChange, index: int, end: int) -> Frames | None:
-    """Frames of pages from ``index`` on that can be changed as one; None if the first cannot."""
+def _reclaim_direct(driver: Driver) -> None:
+    """sgx_reclaim_direct: one batch, if EPC is short. No lock is held."""
+    if driver.cpu.epc.free_count < driver.reclaimer.low:
+        driver.reclaimer.reclaim(driver.reclaimer.batch)
+
+
+def _many(request: ChangeRequest, change: PageChange, index: int, end: int) -> int:
+    """Change pages from ``index`` on as one, if that can be done to the first; how many.
+
+    Raises:
+        OSError: the host cannot take page-table entries away; nothing was changed.
+    """
+    encl, reclaimer = request.encl, request.encl.driver.reclaimer
+    with encl.mutex:
+        frames = _stretch(request, change, index, end)
+        if not change.zaps:
+            if len(frames):
+                change.run(index, frames)
+            return len(frames)
+        frames = frames[: reclaimer.unlist(encl, index, len(frames))]
+        if not len(frames):
+            return 0
+        last = index + len(frames)
+        ceilings = encl.max_prot[index:last].copy()
+        change.begin(index, len(frames))
+    try:
+        encl.zap(index, len(frames))
+    except OSError:
+        with encl.mutex:
+            encl.max_prot[index:last] = ceilings
+            reclaimer.enlist(encl, np.arange(index, last))
+        raise
+    with encl.mutex:
+        change.run(index, frames)
+    return len(frames)
+
+
+def _stretch(request: ChangeRequest, change: PageChange, index: int, end: int) -> Frames:
+    """Frames of pages from ``index`` on that can be changed as one; none if the first cannot."""
     encl = request.encl
-    cpu = encl.driver.cpu
-    if encl.driver.failures.armed or cpu.tracker.stragglers(request.state):
-        return None
     present = encl.store.frame_map[index:end]
-    holes = np.flatnonzero(present == 0)
-    frames = present[: int(holes[0]) if len(holes) else len(present)] - np.uint32(1)
+    if encl.driver.failures.armed or encl.driver.cpu.tracker.stragglers(request.state):
+        return present[:0]
+    gone = (present == 0) | encl.paging.blocked(np.arange(index, end))
+    frames = present[: int(np.argmax(gone)) if gone.any() else len(present)] - np.uint32(1)
     count = change.clean(index, frames) if len(frames) else 0
-    return frames[:count] if count > 1 else None
+    return frames[: count if count > 1 else 0]
 
 
 def track_run(request: ChangeRequest, frames: Frames) -> None:
     """:meth:`ChangeRequest.track` of each page of a stretch."""
     cpu = request.encl.driver.cpu
+    if cpu.tracker.stragglers(request.state):  # the reclaimer has begun an epoch while the mutex was free
+        cpu.tracker.interrupt(request.state)
     etrack.run(cpu, request.encl.secs_address, frames)
     cpu.tracker.interrupt(request.state)

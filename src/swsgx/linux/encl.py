@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import itertools
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -119,6 +119,7 @@ class Encl:
         page_count: pages plus one for the SECS; decides when a VA page is needed.
         va_pages: EPC frames of VA pages.
         listed: by page index, whether the page is on the reclaimer's list.
+        queued: by page index, whether the reclaimer's queue has an entry for it, be it listed or not.
         paging: its evicted pages.
         mappings: the mm list.
         users: subjects that have used the file, in the order of their coming; values mean nothing.
@@ -146,6 +147,7 @@ class Encl:
         self.page_count = 0
         self.va_pages: list[int] = []
         self.listed: Bytes = np.empty(0, np.uint8)
+        self.queued: Bytes = np.empty(0, np.uint8)
         self.paging = EnclavePaging(self)
         self._state: SecsState | None = None
         self._pinned_for: tuple[int, ...] = ()
@@ -188,6 +190,7 @@ class Encl:
         self.max_prot = np.zeros(pages, np.uint8)
         self.page_type = np.zeros(pages, np.uint8)
         self.listed = np.zeros(pages, np.uint8)
+        self.queued = np.zeros(pages, np.uint8)
         self.paging.settle()
         self._pinned_for, self._pinned = (), np.zeros(pages, np.bool_)
         for mapping in list(self.mappings):
@@ -231,7 +234,9 @@ class Encl:
             self.driver.reclaimer.enlist(self, np.arange(first, first + count))
 
     def remove(self, first: int, count: int) -> None:
-        """Pages were removed: nothing is known of them any more. The VA pages they needed stay."""
+        """Pages were removed from the EPC: nothing is known of them any more. The VA pages they needed stay."""
+        self.paging.forget(first, count)
+        self.driver.reclaimer.unlist(self, first, count)
         self.page_type[first : first + count] = 0
         self.max_prot[first : first + count] = 0
         self.page_count -= count
@@ -334,27 +339,39 @@ class Encl:
             yield MappedRun(Linaddr(high), end - high, 0)
 
     def zap(self, first: int, count: int) -> None:
-        """Page-table entries of a range of pages go, in every address space; the next touch is a fault."""
+        """Page-table entries of a range of pages go, in every address space; the next touch is a fault.
+
+        Raises:
+            OSError: the host cannot do it in an address space; others were not asked.
+        """
         start = self.base + first * PAGE_SIZE
-        for mapping in list(self.mappings):
-            mapping.mm.zap(mapping, start, start + count * PAGE_SIZE)
+        self._tell(lambda mapping: mapping.mm.zap(mapping, start, start + count * PAGE_SIZE))
+
+    def _tell(self, tell: Callable[[EnclaveMapping], None]) -> None:
+        """Tell each address space that maps the enclave; also one that comes meanwhile, by fork, with old bits."""
+        told: set[EnclaveMapping] = set()
+        while left := [mapping for mapping in list(self.mappings) if mapping not in told]:
+            for mapping in left:
+                tell(mapping)
+            told.update(left)
 
     def pages_changed(self, first: int, count: int) -> None:
         """EPCM entries or ceilings of a range of pages changed: tell every address space that maps them."""
         if not count or not self.mappings:
             return
         start = self.base + first * PAGE_SIZE
-        for mapping in list(self.mappings):
-            mapping.mm.sync(mapping, start, start + count * PAGE_SIZE)
+        self._tell(lambda mapping: mapping.mm.sync(mapping, start, start + count * PAGE_SIZE))
 
     def take_away(self, first: int, count: int) -> None:
-        """Pages are about to leave the EPC: no address space has them, nor page-table entries for them."""
-        start = self.base + first * PAGE_SIZE
-        for mapping in list(self.mappings):
-            if self.driver.demand:
-                mapping.bits[first : first + count] &= np.uint8(~VmaBits.PRESENT & 0xFF)
-            else:
-                mapping.mm.zap(mapping, start, start + count * PAGE_SIZE)
+        """Pages are about to leave the EPC: no address space has page-table entries for them."""
+        if not self.driver.demand:
+            self.zap(first, count)
+            return
+
+        def forget(mapping: EnclaveMapping) -> None:
+            mapping.bits[first : first + count] &= np.uint8(~VmaBits.PRESENT & 0xFF)
+
+        self._tell(forget)
 
     def pinned(self, indexes: Indexes) -> npt.NDArray[np.bool_]:
         """Which pages must stay where threads can enter at any time: TCSs, and all their SSA frames.
@@ -433,7 +450,6 @@ class Encl:
 
     def _release(self) -> None:
         cpu = self.driver.cpu
-        self.listed = np.empty(0, np.uint8)
         self.driver.reclaimer.forget(self)
         if self.secs is not None:
             mapped = self.store.frame_map

@@ -1,7 +1,10 @@
 """A page fault in an enclave's mapping: what the kernel does with it, and pages that appear by it (EAUG).
 
 Read from arch/x86/mm/fault.c (do_user_addr_fault, access_error) and sgx/encl.c (sgx_vma_fault, sgx_encl_eaug_page) of
-Linux 6.1 and 6.12 (same). Nothing is evicted yet, so that no fault waits for a page to come back.
+Linux 6.1 and 6.12 (same), and sgx_encl_load_page_in_vma: pages that were written out come back.
+
+Linux's fault handler never reclaims: with no EPC page free it wakes ksgxd, and lets the instruction fault again until
+there is one. Here it lets go of all locks, reclaims, and looks again, a few times, before the instruction is tried.
 """
 
 from __future__ import annotations
@@ -20,14 +23,17 @@ from swsgx.cpu.memory import ScratchMemory
 from swsgx.isa.address import PAGE_SIZE, EpcAddr, Linaddr
 from swsgx.isa.flags import PageFaultCode, PageType
 from swsgx.isa.structs import Pageinfo
+from swsgx.linux.backing import Indexes
 from swsgx.linux.encl import VA_SLOTS
 from swsgx.linux.failures import FailurePoint
 from swsgx.linux.outcome import OK, Outcome, refuse
+from swsgx.linux.reclaim import EpcFull
 from swsgx.linux.vma import PROT_ACCESS, PROT_WRITE, Vma, shown_prot
 from swsgx.native.abi import VmaBits
 from swsgx.trace import Reason
 
 if TYPE_CHECKING:
+    from swsgx.linux.device import Driver
     from swsgx.linux.encl import Encl
     from swsgx.linux.mm import AddressSpace
 
@@ -35,13 +41,17 @@ __all__ = ["FaultAction", "Resolution", "augment", "resolve"]
 
 _NAME = "page fault"
 _FAULT_C = "arch/x86/mm/fault.c"
+#: How often a fault is looked at again behind a reclaim, before the instruction is tried.
+_TRIES = 4
+#: Of a page in its enclave, none: what :meth:`~swsgx.linux.paging.EnclavePaging.load` takes for "only the SECS".
+_NO_PAGE = np.empty(0, np.int64)
 
 
 class FaultAction(Enum):
     """What becomes of the thread that faulted."""
 
     RETRY = auto()
-    """The page is there now: the instruction is tried again."""
+    """The page is there now, or was not to be had at once: the instruction is tried again."""
     SIGBUS = auto()
     """SIGBUS, BUS_ADRERR: the driver has no page for it."""
     SEGV_MAPERR = auto()
@@ -77,7 +87,10 @@ def resolve(mm: AddressSpace, address: int, code: PageFaultCode) -> Resolution:
     """One page fault of a user's access, in the kernel's order.
 
     A page that appears is PENDING and so inaccessible: effective protections do not change, and nobody is told. The
-    same access will fault again, with the SGX bit, until the enclave has accepted the page.
+    same access will fault again, with the SGX bit, until the enclave has accepted the page. A page that was evicted is
+    loaded, its SECS before it, and appears in all address spaces that map it.
+
+    Call it without any lock: pages may be reclaimed.
 
     Args:
         mm: whose.
@@ -86,16 +99,64 @@ def resolve(mm: AddressSpace, address: int, code: PageFaultCode) -> Resolution:
 
     Returns:
         RETRY; SEGV_ACCERR with the SGX bit, or where the mapping forbids the access; SEGV_MAPERR without a mapping;
-        SIGBUS where the driver has no page: a hole without SGX2 or before INIT, no EPC left, a mapping wider than the
-        page's ceiling; OOM no memory for the record of a page.
+        SIGBUS where the driver has no page: a hole without SGX2 or before INIT, no EPC left and none to be made so, a
+        mapping wider than the page's ceiling, a page that is not what was written out; OOM no memory for the record of
+        a page. RETRY also while the page is being written out, or others take what is reclaimed: it faults again.
+
+    Raises:
+        OSError: the host cannot map a page that was loaded.
     """
+    _prepare(mm, address)
+    for _ in range(_TRIES):
+        need = None
+        with mm.lock:
+            vma = mm.vma_at(address)
+            try:
+                found = _resolve(vma, address, code)
+            except EpcFull as full:
+                found, need = _RETRY, full.need
+        if vma is not None:
+            vma.encl.tell_loaded()
+        if vma is None or need is None:
+            break
+        found = _relieve(vma.file.driver, need)
+        if not found.resolved:
+            break
+    if vma is not None and vma.file.driver.trace.on:
+        shown = {"address": address, "code": int(code), "enclave": vma.encl.number}
+        vma.file.driver.trace.event("memory", _NAME, shown, found.action.name, found.reason)
+    return found
+
+
+def _prepare(mm: AddressSpace, address: int) -> None:
+    """Wake the reclaimer if an EPC page will be needed: before, so that what comes is not what goes."""
     with mm.lock:
         vma = mm.vma_at(address)
-        found = _resolve(vma, address, code)
-        if vma is not None and vma.file.driver.trace.on:
-            shown = {"address": address, "code": int(code), "enclave": vma.encl.number}
-            vma.file.driver.trace.event("memory", _NAME, shown, found.action.name, found.reason)
-    return found
+        if vma is None or not vma.encl.created:
+            return
+        encl = vma.encl
+        with encl.mutex:
+            index = (address - encl.base) // PAGE_SIZE
+            if not 0 <= index < encl.size // PAGE_SIZE or encl.store.frame_map[index]:
+                return
+            evicted = encl.paging.is_evicted(index)
+    if evicted:
+        encl.driver.count("faults", 1)
+    encl.driver.balance()
+
+
+def _relieve(driver: Driver, need: int) -> Resolution:
+    """Without any lock: have EPC pages free, or pages that are being written out on their way."""
+    if driver.cpu.epc.free_count >= need:
+        driver.wake()
+        return _RETRY
+    refused = driver.reclaimer.make_room(need, _no_signal)
+    return _RETRY if refused is None else Resolution(FaultAction.SIGBUS, refused.reason)
+
+
+def _no_signal() -> bool:
+    """A fault does not look at signals: they are delivered when it has returned."""
+    return False
 
 
 def _resolve(vma: Vma | None, address: int, code: PageFaultCode) -> Resolution:
@@ -159,7 +220,11 @@ def _bus(vma: Vma, rule: str, expected: object, found: object, remedy: str = "")
 
 
 def _in_driver(vma: Vma, address: int) -> Resolution:
-    """sgx_vma_fault: a page that exists gets a page-table entry; where there is none, one is added."""
+    """sgx_vma_fault: a page that exists is loaded, and gets a page-table entry; where there is none, one is added.
+
+    Raises:
+        EpcFull: not now: no EPC page is free, or the page is being written out or changed.
+    """
     encl, mapping = vma.encl, vma.mapping
     if mapping is None:
         return _bus(vma, "the mapping has an enclave", "an enclave", "none: fork failed")
@@ -179,6 +244,14 @@ def _in_driver(vma: Vma, address: int) -> Resolution:
                 shown_prot(vma.prot),
                 "mmap with the page's own permissions",
             )
+        else:
+            loaded = _load(encl, np.array([index]))
+            if not loaded.ok:
+                return Resolution(FaultAction.SIGBUS, loaded.reason)
+            if not encl.listed[index]:
+                raise EpcFull(
+                    0
+                )  # the reclaimer or an ioctl is about to take the entry away that it would get
         mapping.bits[index] |= np.uint8(VmaBits.PRESENT)
     return _RETRY
 
@@ -192,51 +265,86 @@ def _hole(vma: Vma, address: int) -> Resolution | None:
         return _bus(vma, "pages appear after INIT only", "INIT", f"a hole at {address:#x} before it")
     if not encl.base <= address < encl.base + encl.size:
         return _bus(vma, "EAUG does not fault", f"an address inside {encl!r}", address)
-    _, outcome = augment(encl, (address - encl.base) // PAGE_SIZE, 1)
-    if outcome.ok:
+    _, outcome = _stretch(encl, (address - encl.base) // PAGE_SIZE, 1)
+    if outcome is None:
         return None
     action = FaultAction.OOM if outcome.errno == errno.ENOBUFS else FaultAction.SIGBUS
     return Resolution(action, outcome.reason)
 
 
+def _load(encl: Encl, indexes: Indexes) -> Outcome:
+    """Load pages, and the SECS, with the mutex held: 0, -ENOMEM or -EFAULT.
+
+    Raises:
+        EpcFull: not now.
+    """
+    outcome = encl.paging.load(indexes)
+    if outcome.errno == errno.EAGAIN:
+        raise EpcFull
+    return outcome
+
+
 def augment(encl: Encl, first: int, count: int) -> tuple[int, Outcome]:
     """EAUG zero pages from page index ``first`` on, up to the first that exists; also ahead of being asked.
 
-    Takes the enclave's mutex; no address space need be told. No step for a page is made in Python.
+    Call it without any lock: pages may be reclaimed. No address space need be told. No step for a page is made in
+    Python.
 
     Args:
         encl: an initialised enclave of a machine with SGX2.
         first, count: pages of ELRANGE.
 
     Returns:
-        How many were added, and why no further: -ENOBUFS no memory for the record of a page, -ENOMEM no EPC page,
-        -EFAULT EPA or EAUG faults. Success, if all were added, or a page exists where it stopped.
+        How many were added, and why no further: -ENOBUFS no memory for the record of a page, -ENOMEM no EPC page, and
+        none to be made free, -EFAULT EPA or EAUG faults, or the SECS does not come back. Success, if all were added, or
+        a page exists where it stopped.
     """
-    added = 0
-    with encl.mutex:
-        count = min(count, encl.size // PAGE_SIZE - first)
-        there = np.flatnonzero(encl.page_type[first : first + count])
-        count = int(there[0]) if len(there) else count
-        while added < count:
-            done, refused = _stretch(encl, first + added, count - added)
-            added += done
-            if refused is not None:
-                return added, refused
-    return added, OK
+    added, refused = 0, None
+    driver = encl.driver
+    while refused is None:
+        try:
+            with encl.mutex:
+                holes = _holes(encl, first + added, count - added)
+                if not holes:
+                    break
+                done, refused = _stretch(encl, first + added, holes)
+        except EpcFull as full:
+            done = 0
+            refused = driver.reclaimer.make_room(full.need, _no_signal, wanted=count - added)
+        added += done
+        driver.balance()
+    return added, OK if refused is None else refused
+
+
+def _holes(encl: Encl, first: int, count: int) -> int:
+    """How many of the pages from ``first`` on do not exist, up to the first that does."""
+    there = encl.page_type[first : first + count] != 0
+    return int(np.argmax(there)) if there.any() else len(there)
 
 
 def _stretch(encl: Encl, first: int, count: int) -> tuple[int, Outcome | None]:
-    """At least one page, and no more than the last VA page has room for."""
+    """At least one page, where none is, and no more than the last VA page has room for. The mutex is held.
+
+    Raises:
+        EpcFull: nothing was done; EPC pages must be reclaimed, without any lock.
+    """
     driver = encl.driver
     failures, epc = driver.failures, driver.cpu.epc
     if failures.armed and failures.hit(FailurePoint.PAGE_BOOKKEEPING):
         return 0, _failed(
             encl, errno.ENOBUFS, "memory for the record of a page", "memory", "none", "sgx_encl_page_alloc"
         )
+    loaded = _load(encl, _NO_PAGE)
+    if not loaded.ok:
+        return 0, loaded
     frame = driver.take_page(FailurePoint.EPC_PAGE)
     if isinstance(frame, Outcome):
         return 0, frame
-    va_page = driver.grow(encl)
+    try:
+        va_page = driver.grow(encl)
+    except EpcFull as full:
+        epc.unread(np.array([frame], np.uint32))
+        raise EpcFull(1 + full.need) from full
     if isinstance(va_page, Outcome):
         driver.free_page(frame)
         return 0, va_page
@@ -255,7 +363,8 @@ def _stretch(encl: Encl, first: int, count: int) -> tuple[int, Outcome | None]:
             )
             return 0, told
     else:
-        frames = np.concatenate((np.array([frame], np.uint32), epc.allocate_run(count - 1)))
+        frames = np.concatenate((np.array([frame], np.uint32), epc.allocate_up_to(count - 1)))
+        count = len(frames)
         eaug.run(driver.cpu, encl.secs_address, frames, address)
     encl.insert(first, count, PageType.REG, PROT_ACCESS)
     return count, None

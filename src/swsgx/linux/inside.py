@@ -1,11 +1,13 @@
 """ENCLU leaves that enclave code executes and Python carries out: the processor's part, and the kernel's beside it.
 
 A leaf's operands go through the process's page tables. Where those have no entry the leaf takes an ordinary page fault,
-which the kernel resolves, if it can, so that the leaf runs again: that is how EACCEPT makes a page appear by itself.
+which the kernel resolves, if it can, so that the leaf runs again: that is how EACCEPT makes a page appear by itself,
+and how a page that was evicted comes back.
 """
 
 from __future__ import annotations
 
+import errno
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -19,7 +21,7 @@ from swsgx.isa.flags import PageFaultCode
 from swsgx.isa.leaves import Enclu
 from swsgx.linux.fault import FaultAction, Resolution, resolve
 from swsgx.linux.vma import shown_prot
-from swsgx.native.abi import VmaBits
+from swsgx.native.abi import EpcmState, VmaBits
 
 if TYPE_CHECKING:
     from swsgx.linux.encl import Encl, EnclaveMapping
@@ -30,8 +32,12 @@ __all__ = ["LEAVES", "Executed", "ProcessPaging", "execute"]
 #: The leaves that :func:`execute` knows.
 LEAVES = frozenset({Enclu.EACCEPT, Enclu.EMODPE, Enclu.EACCEPTCOPY})
 
+#: How often a leaf is run again behind faults that the kernel resolved; three operands need no more than three, if
+#: nobody takes away what was loaded.
+_TRIES = 16
 _ANY = int(VmaBits.R | VmaBits.W | VmaBits.X)
 _PRESENT, _WRITABLE = int(VmaBits.PRESENT), int(VmaBits.W)
+_BLOCKED = int(EpcmState.BLOCKED)
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +48,8 @@ class Executed:
         result: what RAX and the flags get, and the thread goes on behind the instruction; None for EMODPE, which
             touches neither, and with a fault.
         fault: the exception; the thread leaves by an AEX, with RIP at the instruction.
-        resolution: what the kernel makes of a #PF; None for #GP, and without a fault.
+        resolution: what the kernel makes of a #PF; None for #GP, and without a fault. RETRY: the page cannot be had
+            now; the thread comes back to the instruction by ERESUME, as with every page fault of a real processor.
     """
 
     result: LeafResult | None = None
@@ -52,6 +59,8 @@ class Executed:
 
 class ProcessPaging:
     """The page tables of one process, as far as it maps one enclave: its VMAs, and which pages were touched.
+
+    A page that is being written out has no entry: Linux takes that away before EBLOCK, we do at the same time.
 
     Args:
         mapping: the enclave in the process.
@@ -65,7 +74,8 @@ class ProcessPaging:
         index, at = divmod(address - encl.base, PAGE_SIZE)
         bits = int(self._mapping.bits[index])
         frame = int(encl.store.frame_map[index])
-        if not bits & _PRESENT or not bits & _ANY or not frame:
+        gone = not frame or int(encl.driver.cpu.epcm.columns["state"][frame - 1]) & _BLOCKED
+        if not bits & _PRESENT or not bits & _ANY or gone:
             raise page_fault(address, "a page-table entry", "none", write=write)
         if write and not bits & _WRITABLE:
             raise page_fault(address, "a writable page", shown_prot(bits & _ANY), write=True, present=True)
@@ -75,7 +85,8 @@ class ProcessPaging:
 def execute(mm: AddressSpace, encl: Encl, leaf: Enclu, rbx: int, rcx: int, rdx: int = 0) -> Executed:
     """ENCLU of one of :data:`LEAVES` by a thread of a process that is inside an enclave.
 
-    Address spaces that map the page are told if it got usable, or more permissions. Call it without any lock.
+    Address spaces that map the page are told if it got usable, or more permissions. Call it without any lock: pages
+    may be reclaimed and loaded.
 
     Args:
         mm: of the process.
@@ -84,32 +95,60 @@ def execute(mm: AddressSpace, encl: Encl, leaf: Enclu, rbx: int, rcx: int, rdx: 
         rbx, rcx, rdx: the registers.
 
     Returns:
-        How it ended; never with a fault that the kernel resolves.
+        How it ended; with a fault that the kernel resolves only if the leaf could not be run now, however often it
+        was tried: other pages, or other enclaves, need the EPC, or the page is being written out.
 
     Raises:
         OSError: the host cannot give the page its new protection.
     """
     invariant(leaf in LEAVES, "ENCLU: a leaf that Python carries out", leaf=leaf)
     mapping = mm.mappings.get(encl)
-    invariant(mapping is not None and encl.secs is not None, "ENCLU: inside an enclave that is mapped")
-    if mapping is None or encl.secs is None:
+    invariant(mapping is not None, "ENCLU: inside an enclave that is mapped")
+    if mapping is None:
         return Executed()
-    thread = Inside(encl.secs, ProcessPaging(mapping))
+    paging = ProcessPaging(mapping)
     index = (rcx - encl.base) // PAGE_SIZE
     before = _usable(encl, index)
-    while True:
-        try:
-            result = _run(encl, thread, leaf, Linaddr(rbx), Linaddr(rcx), Linaddr(rdx))
-        except PageFault as fault:
-            resolution = resolve(mm, fault.address or 0, PageFaultCode(fault.error_code))
-            if resolution.action in (FaultAction.RETRY, FaultAction.OOM):
-                continue
-            return Executed(fault=fault, resolution=resolution)
-        except GeneralProtection as fault:
-            return Executed(fault=fault)
-        if _usable(encl, index) != before:
-            encl.pages_changed(index, 1)
-        return Executed(result)
+    done = Executed()
+    for _ in range(_TRIES):
+        done = _try(mm, encl, paging, leaf, Linaddr(rbx), Linaddr(rcx), Linaddr(rdx))
+        if done.resolution is None or not done.resolution.resolved:
+            break
+    if done.fault is None and _usable(encl, index) != before:
+        encl.pages_changed(index, 1)
+    return done
+
+
+def _try(
+    mm: AddressSpace,
+    encl: Encl,
+    paging: ProcessPaging,
+    leaf: Enclu,
+    rbx: Linaddr,
+    rcx: Linaddr,
+    rdx: Linaddr,
+) -> Executed:
+    """Run the leaf once; its fault goes to the kernel."""
+    try:
+        with encl.mutex:  # nothing leaves the EPC in the middle of a leaf
+            if encl.secs is not None:
+                return Executed(_run(encl, Inside(encl.secs, paging), leaf, rbx, rcx, rdx))
+    except PageFault as fault:
+        resolution = resolve(mm, fault.address or 0, PageFaultCode(fault.error_code))
+        if resolution.action is FaultAction.OOM:
+            resolution = Resolution(FaultAction.RETRY, resolution.reason)
+        return Executed(fault=fault, resolution=resolution)
+    except GeneralProtection as fault:
+        return Executed(fault=fault)
+    return _without_secs(encl, rbx)
+
+
+def _without_secs(encl: Encl, rbx: Linaddr) -> Executed:
+    """Nobody is inside an enclave without a SECS: all its pages are out. It comes back first, and the leaf is next."""
+    outcome = encl.ensure_resident(())
+    later = outcome.ok or outcome.errno == errno.EAGAIN
+    resolution = Resolution(FaultAction.RETRY if later else FaultAction.SIGBUS, outcome.reason)
+    return Executed(fault=page_fault(rbx, "a page-table entry", "none", write=False), resolution=resolution)
 
 
 def _run(

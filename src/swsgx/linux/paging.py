@@ -2,7 +2,7 @@
 
 Out, in three steps, since whoever is using a page must be kept from it first (encl.c and main.c, sgx_reclaim_pages):
 
-1. :meth:`EnclavePaging.begin`: EBLOCK and ETRACK. Then :meth:`~swsgx.linux.encl.Encl.take_away` takes the pages out
+1. :meth:`EnclavePaging.begin`: EBLOCK and ETRACK. Then :meth:`~swsgx.linux.encl.Encl.zap` takes the pages out
    of every address space.
 2. ``driver.shootdown`` makes that true in every process, and makes every thread leave the enclave once.
 3. :meth:`EnclavePaging.finish`: EWB, into the backing file; the frames are free.
@@ -84,11 +84,20 @@ class EnclavePaging:
         """Whether the page is out."""
         return bool(self._slot[index])
 
+    def forget(self, first: int, count: int) -> None:
+        """Pages that are in the EPC were removed."""
+        invariant(
+            not self._slot[first : first + count].any(),
+            "paging: only pages in the EPC are removed",
+            first=first,
+            count=count,
+        )
+
     @property
     def _state(self) -> SecsState:
         return self.encl.state
 
-    def _blocked(self, indexes: Indexes) -> npt.NDArray[np.bool_]:
+    def blocked(self, indexes: Indexes) -> npt.NDArray[np.bool_]:
         """Which pages are on their way out."""
         frames = self.encl.store.frame_map[indexes]
         at = np.where(frames != 0, frames, 1) - np.uint32(1)
@@ -104,7 +113,7 @@ class EnclavePaging:
         if encl.secs is None:
             return indexes[:0]
         frames = encl.store.frame_map[indexes]
-        indexes = indexes[(frames != 0) & ~self._blocked(indexes)]
+        indexes = indexes[(frames != 0) & ~self.blocked(indexes)]
         if len(indexes):
             eblock.run(cpu, encl.secs_address, encl.store.frame_map[indexes] - np.uint32(1))
             etrack(cpu, encl.secs_address)
@@ -113,13 +122,16 @@ class EnclavePaging:
     def finish(self, indexes: Indexes) -> Indexes:
         """EWB what was blocked; which pages are still not tracked (another ETRACK was made for them).
 
+        Callers know that whoever was inside when the pages were blocked has left. The machine's tracking alone does
+        not say so: the ioctls of SGX2 let it count their interrupt, which need not really happen for their sake.
+
         Raises:
             OSError: the host has no memory for them; those before were written out.
         """
         encl, cpu = self.encl, self.encl.driver.cpu
         if encl.secs is None:
             return indexes[:0]
-        indexes = indexes[self._blocked(indexes)]
+        indexes = indexes[self.blocked(indexes)]
         for at in range(0, len(indexes), _BLOCK):
             block = indexes[at : at + _BLOCK]
             written = self._write(block)
@@ -199,7 +211,7 @@ class EnclavePaging:
         encl = self.encl
         if self.broken is not None:
             return Outcome(-errno.EFAULT, self.broken)
-        if encl.secs is not None and self._blocked(indexes).any():
+        if encl.secs is not None and self.blocked(indexes).any():
             return self._refuse(
                 errno.EAGAIN, "the page is not being written out", "BLOCKED = 0", "BLOCKED = 1"
             )
@@ -331,6 +343,12 @@ class EnclavePaging:
         if len(loaded) > 1:
             return consecutive(np.unique(np.concatenate(loaded)))
         return consecutive(loaded[0]) if loaded else []
+
+    @property
+    def threads_inside(self) -> int:
+        """How many threads are inside the enclave."""
+        encl = self.encl
+        return encl.driver.cpu.threads_inside(encl.secs) if encl.secs is not None else 0
 
     @property
     def epoch(self) -> int:

@@ -130,18 +130,37 @@ class Reclaimer:
     def enlist(self, encl: Encl, indexes: Indexes) -> None:
         """Pages came into the EPC: they are the youngest. Any lock may be held."""
         with self._lock:
-            # What is on the list already, having left the EPC by another way than ours, stays where it is.
-            fresh = indexes[encl.listed[indexes] == 0] if len(encl.listed) else indexes[:0]
+            if not len(encl.listed):
+                return  # the enclave has ended
+            self._length += len(indexes) - int(encl.listed[indexes].sum())
+            encl.listed[indexes] = 1
+            # What was taken off the list has an entry yet, and its old place.
+            fresh = indexes[encl.queued[indexes] == 0]
             if len(fresh):
-                encl.listed[fresh] = 1
+                encl.queued[fresh] = 1
                 self._queue.append((encl, fresh))
-                self._length += len(fresh)
+
+    def unlist(self, encl: Encl, first: int, count: int) -> int:
+        """sgx_unmark_page_reclaimable of pages in a row: they stay in the EPC until :meth:`enlist`.
+
+        Any lock may be held.
+
+        Returns:
+            For how many that holds, up to the first that is not on the list: it is on its way out.
+        """
+        with self._lock:
+            part = encl.listed[first : first + count]
+            count = len(part) if part.all() else int(np.argmin(part))
+            part[:count] = 0
+            self._length -= count
+            return count
 
     def forget(self, encl: Encl) -> None:
         """The enclave ends. Any lock may be held."""
         with self._lock:
             self._queue = deque(item for item in self._queue if item[0] is not encl)
-            self._length = sum(len(indexes) for _, indexes in self._queue)
+            self._length -= int(encl.listed.sum())
+            encl.listed = encl.queued = encl.listed[:0]
             self._stuck = [item for item in self._stuck if item[0] is not encl]
 
     def _pop(self, count: int) -> list[tuple[Encl, Indexes]]:
@@ -150,13 +169,17 @@ class Reclaimer:
         with self._lock:
             while count and self._queue:
                 encl, indexes = self._queue.popleft()
+                encl.queued[indexes] = 0
+                indexes = indexes[encl.listed[indexes] != 0]
                 if len(indexes) > count:
                     self._queue.appendleft((encl, indexes[count:]))
+                    encl.queued[indexes[count:]] = 1
                     indexes = indexes[:count]
-                count -= len(indexes)
-                self._length -= len(indexes)
-                encl.listed[indexes] = 0
-                found.setdefault(encl, []).append(indexes)
+                if len(indexes):
+                    count -= len(indexes)
+                    self._length -= len(indexes)
+                    encl.listed[indexes] = 0
+                    found.setdefault(encl, []).append(indexes)
         return [(encl, np.sort(np.concatenate(parts))) for encl, parts in found.items()]
 
     def reclaim(self, count: int) -> int:
@@ -200,7 +223,8 @@ class Reclaimer:
                 with encl.mutex:
                     if left:
                         paging.all_left(epoch)
-                    indexes = paging.finish(indexes)
+                    if left or (driver.shootdown is None and not paging.threads_inside):
+                        indexes = paging.finish(indexes)
             except OSError:
                 break  # the host is out of memory or mappings: nothing can be written out now
             if driver.shootdown is None:

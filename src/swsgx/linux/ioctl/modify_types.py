@@ -94,6 +94,10 @@ class _Modify:
         self._request = request
         self._type = page_type
 
+    @property
+    def zaps(self) -> bool:
+        return self._type is PageType.TCS
+
     def clean(self, first: int, frames: Frames) -> int:
         encl, sources = self._request.encl, emodt.ALLOWED[self._type]
         count = clean_pages(encl.driver.cpu, encl.secs_address, frames, sources)
@@ -108,24 +112,35 @@ class _Modify:
         with encl.mutex:
             before = int(encl.max_prot[index])
             refused = self._check(index, before)
-        if refused is not None:
-            return refused
-        if self._type is PageType.TCS:
+            if refused is not None or not self.zaps:
+                return refused or self._change(index, before)
+        # Off the reclaimer's list, the page stays in the EPC.
+        try:
             encl.zap(index, 1)
-        with encl.mutex:
-            refused = self._emodt(index)
-            if refused is not None:
+        except OSError:
+            with encl.mutex:
                 encl.max_prot[index] = before
-                return refused
-            # Quirk of all kernels: after an ETRACK that fails, the driver's books keep the old type.
-            # test_a_page_whose_etrack_fails_keeps_its_type_in_the_drivers_books
-            refused = self._request.track()
-            if refused is None:
-                encl.page_type[index] = int(self._type)
+                encl.driver.reclaimer.enlist(encl, np.array([index]))
+            raise
+        with encl.mutex:
+            encl.driver.reclaimer.enlist(encl, np.array([index]))
+            return self._change(index, before)
+
+    def _change(self, index: int, before: int) -> Outcome | None:
+        encl = self._request.encl
+        refused = self._emodt(index)
+        if refused is not None:
+            encl.max_prot[index] = before
             return refused
+        # Quirk of all kernels: after an ETRACK that fails, the driver's books keep the old type.
+        # test_a_page_whose_etrack_fails_keeps_its_type_in_the_drivers_books
+        refused = self._request.track()
+        if refused is None:
+            encl.page_type[index] = int(self._type)
+        return refused
 
     def _check(self, index: int, ceiling: int) -> Outcome | None:
-        """What must hold before anything changes; then the ceiling of a new TCS does."""
+        """What must hold before anything changes; then the ceiling of a new TCS does, and it is off the list."""
         request = self._request
         refused = request.load(index)
         if refused is not None:
@@ -151,7 +166,8 @@ class _Modify:
                 shown_prot(ceiling),
                 remedy="add the page with R and W",
             )
-        if failures.armed and failures.hit(FailurePoint.RECLAIMED):
+        armed = failures.armed and failures.hit(FailurePoint.RECLAIMED)
+        if armed or not request.encl.driver.reclaimer.unlist(request.encl, index, 1):
             return request.refuse(
                 errno.EAGAIN,
                 "the page stays in the EPC",
@@ -171,13 +187,12 @@ class _Modify:
             return request.leaf_faulted(fault)
         return None if result.ok else request.leaf_refused(result)
 
+    def begin(self, first: int, count: int) -> None:
+        self._request.encl.max_prot[first : first + count] = _TCS_CEILING
+
     def run(self, first: int, frames: Frames) -> None:
         encl, last = self._request.encl, first + len(frames)
-        if self._type is PageType.TCS:
-            encl.zap(first, len(frames))
-        with encl.mutex:
-            emodt.run(encl.driver.cpu, encl.secs_address, frames, self._type)
-            track_run(self._request, frames)
-            encl.page_type[first:last] = int(self._type)
-            if self._type is PageType.TCS:
-                encl.max_prot[first:last] = _TCS_CEILING
+        emodt.run(encl.driver.cpu, encl.secs_address, frames, self._type)
+        track_run(self._request, frames)
+        encl.page_type[first:last] = int(self._type)
+        encl.driver.reclaimer.enlist(encl, np.arange(first, last))

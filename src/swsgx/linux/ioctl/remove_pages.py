@@ -63,6 +63,10 @@ class _Remove:
     def __init__(self, request: ChangeRequest) -> None:
         self._request = request
 
+    @property
+    def zaps(self) -> bool:
+        return True
+
     def clean(self, first: int, frames: Frames) -> int:
         encl = self._request.encl
         cpu = encl.driver.cpu
@@ -81,7 +85,12 @@ class _Remove:
             refused = self._check(index)
         if refused is not None:
             return refused
-        encl.zap(index, 1)
+        # Off the reclaimer's list, the page stays in the EPC.
+        try:
+            encl.zap(index, 1)
+        except OSError:
+            encl.driver.reclaimer.enlist(encl, np.array([index]))
+            raise
         with encl.mutex:
             encl.driver.free_page(int(encl.store.frame_map[index]) - 1)
             encl.remove(index, 1)
@@ -111,7 +120,8 @@ class _Remove:
                 remedy="EACCEPT with TRIM and MODIFIED first",
                 cause=cause,
             )
-        if failures.armed and failures.hit(FailurePoint.RECLAIMED):
+        armed = failures.armed and failures.hit(FailurePoint.RECLAIMED)
+        if armed or not request.encl.driver.reclaimer.unlist(request.encl, index, 1):
             return request.refuse(
                 errno.EBUSY,
                 "the page stays in the EPC",
@@ -133,11 +143,12 @@ class _Remove:
             return False, fault.reason
         return False, result.reason
 
+    def begin(self, first: int, count: int) -> None:
+        pass
+
     def run(self, first: int, frames: Frames) -> None:
         encl = self._request.encl
-        cpu, count = encl.driver.cpu, len(frames)
-        encl.zap(first, count)
-        with encl.mutex:
-            eremove.run_trimmed(cpu, encl.secs_address, frames)
-            cpu.epc.free(frames)
-            encl.remove(first, count)
+        cpu = encl.driver.cpu
+        eremove.run_trimmed(cpu, encl.secs_address, frames)
+        cpu.epc.free(frames)
+        encl.remove(first, len(frames))

@@ -85,6 +85,10 @@ class _Restrict:
         self._request = request
         self._permissions = permissions
 
+    @property
+    def zaps(self) -> bool:
+        return False
+
     def clean(self, first: int, frames: Frames) -> int:
         encl = self._request.encl
         return clean_pages(encl.driver.cpu, encl.secs_address, frames, (PageType.REG,))
@@ -109,8 +113,10 @@ class _Restrict:
             return request.leaf_faulted(fault)
         return request.leaf_refused(result) if not result.ok else request.track()
 
+    def begin(self, first: int, count: int) -> None:
+        pass
+
     def run(self, first: int, frames: Frames) -> None:
         encl = self._request.encl
-        with encl.mutex:
-            emodpr.run(encl.driver.cpu, encl.secs_address, frames, self._permissions)
-            track_run(self._request, frames)
+        emodpr.run(encl.driver.cpu, encl.secs_address, frames, self._permissions)
+        track_run(self._request, frames)
