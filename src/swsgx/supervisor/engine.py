@@ -47,7 +47,9 @@ from swsgx.supervisor.steps import Call, Fd, Step, Store
 
 __all__ = ["TargetEngine"]
 
-_NR_MMAP, _NR_MPROTECT, _NR_MUNMAP = 9, 10, 11
+_NR_MMAP, _NR_MPROTECT, _NR_MUNMAP, _NR_MREMAP = 9, 10, 11, 25
+#: MREMAP_MAYMOVE | MREMAP_FIXED
+_MREMAP_FIXED = 3
 _MAP_ANONYMOUS = 0x20
 _MAP_NORESERVE = 0x4000
 _READ = PROT_READ
@@ -330,6 +332,9 @@ class TargetEngine:
     def _store_runs(self, attached: _Attached) -> None:
         table, count = attached.runs.table()
         self._steps.append(Store(attached.slot.runs, table))
+        if count == attached.slot.run_count:
+            return
+        attached.slot.run_count = count
         at = self._slot_address(attached) + EnclaveSlot.run_count.offset
         self._steps.append(Store(at, struct.pack("<I", count)))
 
@@ -340,35 +345,45 @@ class TargetEngine:
     def protect(self, encl: Encl, runs: Iterable[MappedRun]) -> None:
         """The same for what is mapped; by mprotect(2) where private stays private and shared stays shared."""
         attached = self._attached.get(encl)
-        steps = []
+        steps: list[tuple[MappedRun, list[Call]]] = []
         for run in runs:
             start, end = run.address, run.address + run.length
             if run.prot and attached is not None and attached.runs.keeps_kind(start, end, run.prot):
-                steps.append((run, Call(_NR_MPROTECT, (start, run.length, run.prot), 0)))
+                steps.append((run, [Call(_NR_MPROTECT, (start, run.length, run.prot), 0)]))
             else:
                 steps.append((run, self._fresh(encl, run)))
         self._show(encl, steps)
 
-    @staticmethod
-    def _fresh(encl: Encl, run: MappedRun) -> Call:
-        fd, offset, kind = None, 0, _RESERVED
+    def _fresh(self, encl: Encl, run: MappedRun) -> list[Call]:
+        """Calls that map a run anew, whatever was there."""
+        attached = self._attached.get(encl)
         inside = encl.base <= run.address and run.address + run.length <= encl.base + encl.size
+        offset = run.address - encl.base
+        if run.prot and not Runs.private(run.prot) and attached is not None:
+            # The shared mapping of the contents, once more: takes no descriptor, and merges with its neighbours.
+            again = (attached.slot.contents + offset, 0, run.length, _MREMAP_FIXED, run.address)
+            calls = [Call(_NR_MREMAP, again, run.address)]
+            if run.prot != _READ_WRITE:
+                calls.append(Call(_NR_MPROTECT, (run.address, run.length, run.prot), 0))
+            return calls
+        fd, kind = None, _RESERVED
         # Of a debug enclave, a debugger also reads what nobody may access: TCS pages.
         if run.prot or (encl.debug and inside):
             fd = Fd(encl.store.contents.fd)
             kind = MAP_PRIVATE if Runs.private(run.prot) else MAP_SHARED
-            offset = run.address - encl.base
+        else:
+            offset = 0
         args = (run.address, run.length, run.prot, kind | MAP_FIXED, fd or _NO_FILE, offset)
-        return Call(_NR_MMAP, args, run.address)
+        return [Call(_NR_MMAP, args, run.address)]
 
-    def _show(self, encl: Encl, shown: list[tuple[MappedRun, Call]]) -> None:
+    def _show(self, encl: Encl, shown: list[tuple[MappedRun, list[Call]]]) -> None:
         attached = self._attached.get(encl)
         if attached is not None:
             for run, _ in shown:
                 attached.runs.replace(run.address, run.address + run.length, run.prot)
-        self._pinned(encl, [step for _, step in shown])
-        if attached is not None and not attached.slot.flags & SlotFlags.HIDE:
-            self._store_runs(attached)
+            if not attached.slot.flags & SlotFlags.HIDE:
+                self._store_runs(attached)
+        self._pinned(encl, [step for _, steps in shown for step in steps])
 
     def accessed(self, mapping: EnclaveMapping, first: int, count: int) -> npt.NDArray[np.bool_]:
         """No page: the host's page tables are not ours to read."""
