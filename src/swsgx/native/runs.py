@@ -5,14 +5,11 @@ from __future__ import annotations
 import bisect
 import struct
 
-from swsgx.native.abi import VisibleRun
-
 __all__ = ["Runs"]
 
 _PROT_EXEC = 4
 _PROT_WRITE = 2
 _ENTRY = struct.Struct("<QQII8x")
-assert _ENTRY.size == VisibleRun.size_of
 
 
 class Runs:

@@ -392,7 +392,8 @@ class Service:
     def _queue(self, process: TargetProcess, turn: _Turn) -> None:
         """Steps of one process are done in the order in which they were decided, whichever threads decided them."""
         with process.mm.lock:
-            process.tell_areas()
+            if turn.request.op != Ask.LEAF:  # which maps nothing new
+                process.tell_areas()
             turn.carrier.steps = process.engine.take()
             process.turns.append(turn)
             if process.busy:

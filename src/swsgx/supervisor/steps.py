@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import errno
 import os
+import struct
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -24,6 +25,8 @@ __all__ = ["Call", "Carrier", "Fd", "HostRefused", "Step", "Store"]
 
 _NR_CLOSE = 3
 _CALLS_AT = Request.calls.offset
+#: HostCall: number, six arguments, result.
+_HOST_CALL = struct.Struct("<8Q")
 _ERRNO_LIMIT = 4095
 
 
@@ -167,18 +170,9 @@ class Carrier:
         return self._given[arg.fd]
 
     def _append(self, request: Request, call: Call) -> None:
-        at = _CALLS_AT + len(self._sent) * HostCall.size_of
         words = [int(arg) & (1 << 64) - 1 for arg in call.args if not isinstance(arg, Fd)]
         words += [0] * (6 - len(words))
-        made = HostCall.of(
-            number=call.number,
-            arg0=words[0],
-            arg1=words[1],
-            arg2=words[2],
-            arg3=words[3],
-            arg4=words[4],
-            arg5=words[5],
-            result=0,
+        _HOST_CALL.pack_into(
+            request.buffer, _CALLS_AT + len(self._sent) * HostCall.size_of, call.number, *words, 0
         )
-        request.buffer[at : at + HostCall.size_of] = made.buffer
         self._sent.append(call)
