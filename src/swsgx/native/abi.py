@@ -397,7 +397,7 @@ class Ask(IntEnum):
     ARM: the process is about to use SGX. FORK, FORKED, CHILD: before a fork, behind it in the parent, and in the child.
     FAULT: a page of an enclave was touched that is not mapped. CODE: a file was mapped executable. EXPLAIN: what a leaf
     or an instruction inside an enclave was refused for, as in LogicalProcessor: check, vector, error code, address,
-    expected, found. LEAF: an ENCLU leaf for the machine to carry out: leaf, the enclave's base, RBX, RCX, RDX.
+    expected, found. LEAF: an ENCLU leaf for the machine to carry out: leaf, the enclave's slot, RBX, RCX, RDX.
     """
 
     CALL = 1

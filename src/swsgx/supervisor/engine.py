@@ -251,6 +251,10 @@ class TargetEngine:
         slot.base = encl.base
         self._steps.append(Store(self._slot_address(attached), bytes(slot.buffer)))
 
+    def enclave_in(self, slot: int) -> Encl | None:
+        """The enclave whose slot is at that address."""
+        return next((e for e, a in self._attached.items() if self._slot_address(a) == slot), None)
+
     def _slot_address(self, attached: _Attached) -> int:
         return self._state.slots + attached.index * EnclaveSlot.size_of
 
@@ -332,9 +336,6 @@ class TargetEngine:
     def _store_runs(self, attached: _Attached) -> None:
         table, count = attached.runs.table()
         self._steps.append(Store(attached.slot.runs, table))
-        if count == attached.slot.run_count:
-            return
-        attached.slot.run_count = count
         at = self._slot_address(attached) + EnclaveSlot.run_count.offset
         self._steps.append(Store(at, struct.pack("<I", count)))
 
