@@ -311,6 +311,22 @@ def target_round_trip(
     return ours / theirs
 
 
+@functools.cache
+def growing_program() -> str:
+    """A program whose enclave accepts so many fresh pages; it prints how many a second."""
+    sys.path.insert(0, str(TOP))
+    from tests.make.sgx_program import Programs
+
+    return str(Programs(TOP / "build" / "bench" / "programs").build("memory_grow.c"))
+
+
+def eaccept_fresh() -> float:
+    """EACCEPT of pages that appear by it, one by one, under ``swsgx run``: in ten thousand a second."""
+    words = [*RUN[:-1], "--isolation", "off", "--", growing_program(), "2000"]
+    done = subprocess.run(words, stdout=subprocess.PIPE, text=True, check=True)
+    return float(done.stdout.split()[0]) / 10_000
+
+
 def target_null_call() -> float:
     """A null system call of a supervised program that does not use SGX, over one alone."""
     words = [bench_target(), "null", "100000", "25"]
@@ -400,6 +416,7 @@ def budgets() -> list[Budget]:
             at_most=400,
         ),
         Budget("target-null-call", target_null_call),
+        Budget("eaccept-fresh", eaccept_fresh, at_least=1.00),
         Budget("add-pages-measured-64MiB", small.measured, at_least=0.80),
         Budget("add-pages-measured-1GiB", large.measured, at_least=0.80),
         Budget("add-pages-unmeasured-64MiB", small.unmeasured, at_least=0.50),

@@ -297,7 +297,7 @@
 #define HOST_CALL_RESULT                 56
 
 /* struct swsgx_request: swsgx */
-#define SIZEOF_REQUEST                   608
+#define SIZEOF_REQUEST                   736
 #define REQUEST_OP                       0
 #define REQUEST_NUMBER                   4
 #define REQUEST_KEY                      8
@@ -312,6 +312,7 @@
 #define REQUEST_COUNT                    80
 #define REQUEST_BLOCKED                  88
 #define REQUEST_CALLS                    96
+#define REQUEST_ARGUMENTS                608
 
 /* struct swsgx_target_state: swsgx */
 #define SIZEOF_TARGET_STATE              1216
@@ -697,8 +698,9 @@ struct swsgx_request {
 	uint8_t reserved_84[4];
 	uint64_t blocked; /* signals that the program blocks, bit n-1 for signal n */
 	uint8_t calls[512]; /* CALLS_AT_ONCE HostCalls */
+	uint8_t arguments[128]; /* what pointers among their arguments lead to */
 } __attribute__((packed, aligned(8)));
-_Static_assert(sizeof(struct swsgx_request) == 608, "size of swsgx_request");
+_Static_assert(sizeof(struct swsgx_request) == 736, "size of swsgx_request");
 _Static_assert(offsetof(struct swsgx_request, op) == 0, "swsgx_request.op");
 _Static_assert(offsetof(struct swsgx_request, number) == 4, "swsgx_request.number");
 _Static_assert(offsetof(struct swsgx_request, key) == 8, "swsgx_request.key");
@@ -714,6 +716,7 @@ _Static_assert(offsetof(struct swsgx_request, count) == 80, "swsgx_request.count
 _Static_assert(offsetof(struct swsgx_request, reserved_84) == 84, "swsgx_request.reserved_84");
 _Static_assert(offsetof(struct swsgx_request, blocked) == 88, "swsgx_request.blocked");
 _Static_assert(offsetof(struct swsgx_request, calls) == 96, "swsgx_request.calls");
+_Static_assert(offsetof(struct swsgx_request, arguments) == 608, "swsgx_request.arguments");
 
 /* What the supervisor must know of an armed process, and writes into it. */
 struct swsgx_target_state {

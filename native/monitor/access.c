@@ -89,7 +89,9 @@ void explain_page_fault(const slot_t *slot, uint64_t address, uint64_t host_code
 		check = CHECK_PAGE_NOT_MAPPED;
 	} else if (!(vma & wanted)) {
 		check = CHECK_PAGE_VMA;
-		code |= host_code & PFEC_P;
+		/* The host maps no page that waits for an EACCEPT; the model knows whether it has an entry. */
+		if (host_code & PFEC_P || (vma & VMA_PRESENT && vma & (VMA_R | VMA_W | VMA_X)))
+			code |= PFEC_P;
 	} else if (!page) {
 		check = CHECK_PAGE_ABSENT;
 	} else if (above_ceiling(slot, address)) {

@@ -175,7 +175,7 @@ bool ask_leaf(const slot_t *slot, registers_t *regs, struct refusal *why)
 		.op = ASK_LEAF,
 		.key = target_state.key,
 		.arg0 = (uint32_t)regs->rax,
-		.arg1 = slot->base,
+		.arg1 = (uint64_t)slot,
 		.arg2 = regs->rbx,
 		.arg3 = regs->rcx,
 		.arg4 = regs->rdx,

@@ -191,6 +191,7 @@ class Source:
     miscselect: int = 0
     attributes: int = Attributes.MODE64BIT
     code_pages: int = 1
+    size: int = 0x2000
 
     def build(self) -> Built:
         """Assemble, lay out, plan; once for each source."""
@@ -214,7 +215,7 @@ class Source:
         text, labels = assemble(PRELUDE + self.code, tuple(places.items()))
         if len(text) > self.code_pages * PAGE_SIZE:
             raise ValueError(f"the code has {len(text)} bytes, {self.code_pages} page(s) are planned")
-        return Built(self, {**labels, **places}, text, size=max(0x2000, 1 << (at - 1).bit_length()))
+        return Built(self, {**labels, **places}, text, size=max(self.size, 1 << (at - 1).bit_length()))
 
 
 _built: dict[str, Built] = {}

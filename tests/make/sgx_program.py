@@ -30,6 +30,8 @@ __all__ = ["COMPILERS", "FOLDER", "Programs", "compilers", "enclave_source", "si
 FOLDER = Path(__file__).resolve().parents[1] / "programs" / "sgx"
 _THREADS = 4
 _DATA_PAGES = 4
+#: The upper half has no pages.
+_SIZE = 1 << 24
 _WARNINGS = ("-Wall", "-Wextra", "-Werror")
 #: What compiles each kind of file; the first that the machine has.
 COMPILERS = {
@@ -47,7 +49,7 @@ def enclave_source() -> Source:
     """The enclave of all programs."""
     code = (FOLDER / "ops.h").read_text(encoding="utf-8") + (FOLDER / "enclave.S").read_text(encoding="utf-8")
     blocks = (Block("data", _DATA_PAGES), Block("constant", 1, R, _CONSTANT))
-    return Source(code, threads=(Thread(),) * _THREADS, blocks=blocks)
+    return Source(code, threads=(Thread(),) * _THREADS, blocks=blocks, size=_SIZE)
 
 
 def sigstructs(built: Built) -> dict[str, bytes]:
@@ -77,6 +79,7 @@ def _pieces(built: Built) -> bytes:
 
 def _header(built: Built) -> str:
     numbers = {"ENCLAVE_SIZE": built.size, "ENCLAVE_THREADS": _THREADS, "AT_DATA_END": _end(built, "data")}
+    numbers |= {"AT_HOLES": built.size // 2}
     numbers |= {f"AT_{name.upper()}": built.symbols[name] for name in _PARTS}
     lines = [f"#define {name} {value:#x}ul" for name, value in numbers.items()]
     return "\n".join(

@@ -120,6 +120,12 @@ def test_program_finds_what_it_expects(
         assert found.splitlines() == expected.splitlines()
 
 
+@pytest.mark.parametrize("isolation", ["off", "hidden"])
+def test_program_on_a_processor_without_sgx2(isolation: str, programs: Programs, options: list[str]) -> None:
+    options += ["--cpu", "sgx1", "--isolation", isolation]
+    output([programs.build("sgx1_only.c")])
+
+
 def test_programs_are_small_and_end_with_a_word() -> None:
     for source in sources():
         text = source.read_text(encoding="utf-8")

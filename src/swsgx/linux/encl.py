@@ -39,6 +39,7 @@ __all__ = ["VA_SLOTS", "Encl", "EnclaveMapping"]
 #: How often a page that cannot be loaded now is tried again, the reclaimer having run in between.
 _LOAD_TRIES = 4
 _PERM = int(VmaBits.R | VmaBits.W | VmaBits.X)
+_REG, _VALID, _PR = int(PageType.REG), int(EpcmState.VALID), int(EpcmState.PR)
 Bytes = npt.NDArray[np.uint8]
 
 
@@ -302,6 +303,10 @@ class Encl:
         beyond what EMODPR has taken already.
         """
         frames = self.store.frame_map[first:last]
+        if (
+            last - first == 1
+        ):  # as for each page that an enclave accepts, where arrays cost more than they give
+            return np.full(1, self._usable_one(int(frames[0])), np.uint8)
         columns = self.driver.cpu.epcm.columns
         at = np.where(frames != 0, frames, 1) - np.uint32(1)
         usable = (frames != 0) & (columns["pt"][at] == int(PageType.REG))
@@ -312,6 +317,13 @@ class Encl:
         if self.driver.demand and self.paging.evicted:
             perms[frames == 0] = self.paging.usable[first:last][frames == 0]
         return perms
+
+    def _usable_one(self, frame: int) -> int:
+        if not frame:
+            return 0
+        entry = self.driver.cpu.epcm[frame - 1]
+        usable = entry.pt == _REG and entry.state & ~_PR == _VALID
+        return entry.perm if usable else 0
 
     def effective(self, first: int, last: int, prot: int) -> Bytes:
         """What pages ``first`` to ``last`` really get under a VMA with ``prot``: R 1, W 2, X 4 each.
@@ -332,6 +344,9 @@ class Encl:
         if start < low:
             yield MappedRun(Linaddr(start), low - start, 0)
         perms = self.effective(first, last, prot)
+        if last - first == 1 and end - start == PAGE_SIZE:
+            yield MappedRun(Linaddr(low), PAGE_SIZE, int(perms[0]))
+            return
         cuts = [0, *(np.flatnonzero(np.diff(perms)) + 1).tolist(), last - first]
         for begin, stop in itertools.pairwise(cuts):
             yield MappedRun(Linaddr(low + begin * PAGE_SIZE), (stop - begin) * PAGE_SIZE, int(perms[begin]))

@@ -399,7 +399,7 @@ class Ask(IntEnum):
     ARM: the process is about to use SGX. FORK, FORKED, CHILD: before a fork, behind it in the parent, and in the child.
     FAULT: a page of an enclave was touched that is not mapped. CODE: a file was mapped executable. EXPLAIN: what a leaf
     or an instruction inside an enclave was refused for, as in LogicalProcessor: check, vector, error code, address,
-    expected, found. LEAF: an ENCLU leaf for the machine to carry out: leaf, the enclave's base, RBX, RCX, RDX.
+    expected, found. LEAF: an ENCLU leaf for the machine to carry out: leaf, the enclave's slot, RBX, RCX, RDX.
     WATCH: the program has closed TargetState.watch.
     """
 
@@ -473,7 +473,7 @@ class HostCall(Layout, size=64, align=8, source=SWSGX):
     result = u64(56, "what it gave, filled in by the process")
 
 
-class Request(Layout, size=608, align=8, source=SWSGX):
+class Request(Layout, size=736, align=8, source=SWSGX):
     """What a process asks, and the answer; in the process's memory."""
 
     op = u32(0, "ASK_*")
@@ -491,6 +491,7 @@ class Request(Layout, size=608, align=8, source=SWSGX):
     reserved_84 = zero(84, 4)
     blocked = u64(88, "signals that the program blocks, bit n-1 for signal n")
     calls = octets(96, 512, "CALLS_AT_ONCE HostCalls")
+    arguments = octets(608, 128, "what pointers among their arguments lead to")
 
 
 class TargetState(Layout, size=1216, align=64, source=SWSGX):

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
-from swsgx.native.abi import VisibleRun
+import bisect
+import struct
 
 __all__ = ["Runs"]
 
 _PROT_EXEC = 4
 _PROT_WRITE = 2
+_ENTRY = struct.Struct("<QQII8x")
 
 
 class Runs:
     """Runs of pages with one protection, ascending and disjoint.
+
+    Shared runs that touch and have one protection are one run, as they are one mapping to the host; private ones, which
+    a patch may have split, stay apart.
 
     Attributes:
         runs: ``(start, end, protection)`` of each.
@@ -25,27 +30,48 @@ class Runs:
         """Whether pages with this protection are private copies: executable and not writable."""
         return bool(prot & _PROT_EXEC) and not prot & _PROT_WRITE
 
+    def _overlapping(self, start: int, end: int) -> tuple[int, int]:
+        """Indexes of the runs that have a byte in the range: the first, and that behind the last."""
+        first = bisect.bisect_right(self.runs, start, key=lambda run: run[1])
+        last = bisect.bisect_left(self.runs, end, lo=first, key=lambda run: run[0])
+        return first, last
+
     def keeps_kind(self, start: int, end: int, prot: int) -> bool:
         """Whether the range is one run now, and of the same kind under a new protection: then mprotect(2) will do.
 
         It matters, since mprotect keeps page-table entries, and a fault tells whether there is one.
         """
-        return any(
-            low <= start and end <= high and self.private(old) == self.private(prot)
-            for low, high, old in self.runs
-        )
+        first, last = self._overlapping(start, end)
+        if last - first != 1:
+            return False
+        low, high, old = self.runs[first]
+        return low <= start and end <= high and self.private(old) == self.private(prot)
 
     def replace(self, start: int, end: int, prot: int) -> None:
         """The range is mapped with ``prot`` now; 0: it is not."""
+        first, last = self._overlapping(start, end)
         kept: list[tuple[int, int, int]] = []
-        for low, high, old in self.runs:
+        for low, high, old in self.runs[first:last]:
             if low < start:
-                kept.append((low, min(high, start), old))
+                kept.append((low, start, old))
             if high > end:
-                kept.append((max(low, end), high, old))
+                kept.append((end, high, old))
         if prot:
             kept.append((start, end, prot))
-        self.runs = sorted(kept)
+        kept.sort()
+        # The neighbours may be one with what is new.
+        before, behind = max(first - 1, 0), min(last + 1, len(self.runs))
+        self.runs[before:behind] = self._merged([*self.runs[before:first], *kept, *self.runs[last:behind]])
+
+    def _merged(self, runs: list[tuple[int, int, int]]) -> list[tuple[int, int, int]]:
+        merged = runs[:1]
+        for low, high, prot in runs[1:]:
+            start, end, before = merged[-1]
+            if end == low and prot == before and not self.private(prot):
+                merged[-1] = (start, high, prot)
+            else:
+                merged.append((low, high, prot))
+        return merged
 
     def copy(self) -> Runs:
         """The same runs, to be changed apart."""
@@ -55,8 +81,5 @@ class Runs:
 
     def table(self) -> tuple[bytes, int]:
         """The monitor's table of them, and how many entries it has."""
-        entries = [
-            VisibleRun.of(address=low, length=high - low, prot=prot, private=self.private(prot)).buffer
-            for low, high, prot in self.runs
-        ]
+        entries = [_ENTRY.pack(low, high - low, prot, self.private(prot)) for low, high, prot in self.runs]
         return b"".join(entries), len(entries)

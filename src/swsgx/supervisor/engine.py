@@ -50,7 +50,9 @@ from swsgx.supervisor.steps import Adopt, Call, Fd, Give, Step, Store, Watched
 
 __all__ = ["TargetEngine"]
 
-_NR_MMAP, _NR_MPROTECT, _NR_MUNMAP = 9, 10, 11
+_NR_MMAP, _NR_MPROTECT, _NR_MUNMAP, _NR_MREMAP = 9, 10, 11, 25
+#: MREMAP_MAYMOVE | MREMAP_FIXED
+_MREMAP_FIXED = 3
 _MAP_ANONYMOUS = 0x20
 _MAP_NORESERVE = 0x4000
 #: More files are allowed than a table of them should have.
@@ -76,14 +78,17 @@ _HUGE = 2 << 20
 
 @dataclass
 class _Attached:
-    """One mapped enclave: where its things are in the program."""
+    """One mapped enclave: where its things are in the program.
+
+    ``none`` is a mapping of its contents that nobody can access, to map parts of it once more; 0: it is not watched.
+    """
 
     index: int
     slot: EnclaveSlot
     runs: Runs
     vma: int
     pieces: list[tuple[int, int]]
-    watched: bool
+    none: int
 
 
 class TargetEngine:
@@ -173,7 +178,7 @@ class TargetEngine:
                 a.runs.copy(),
                 a.vma,
                 list(a.pieces),
-                a.watched,
+                a.none,
             )
             for encl, a in self._attached.items()
         }
@@ -189,10 +194,9 @@ class TargetEngine:
     def adopt(self, fd: int, give: Give) -> None:
         """The process has made it. What a fork's child has mapped already is watched now."""
         self.watched = Watch.of(self.memory.pid, fd)
-        if self._hide:
-            self.give_watch(give)
+        self.give_watch(give)
         for encl, attached in self._attached.items():
-            if attached.watched:
+            if attached.none:
                 self.watched.begin_where_mapped(attached.slot.contents, encl.store.contents.size)
                 for start, end, _ in attached.runs.runs:
                     self.watched.begin_where_mapped(start, end - start)
@@ -215,8 +219,13 @@ class TargetEngine:
         self._given = number
         self.memory.write(self._watch_address, struct.pack("<I", number))
 
+    @property
+    def watch_number(self) -> int:
+        """Under which number the process has its descriptor; -1: none yet."""
+        return self._given
+
     def watch(self, start: int, length: int) -> None:
-        """A mapping of an enclave's contents is there."""
+        """A mapping of an enclave's contents is there, and the process could not do it."""
         invariant(self.watched is not None, "engine: a process that is watched")
         if self.watched is not None:
             self.watched.begin(start, length)
@@ -232,7 +241,7 @@ class TargetEngine:
     def came(self, encl: Encl, runs: list[tuple[int, int]]) -> None:
         """Pages are there again: who waits for them goes on."""
         attached = self._attached.get(encl)
-        if attached is None or self.watched is None or not attached.watched:
+        if attached is None or self.watched is None or not attached.none:
             return
         for base in (encl.base, attached.slot.contents):
             for first, count in runs:
@@ -316,9 +325,10 @@ class TargetEngine:
         sizes = (table.size, contents.size, vma_bits.size, EXIT_TABLE_SIZE)
         head = self._map_own(sizes[0], _READ, Fd(table.fd))
         inside = self._map_own(sizes[1], _READ_WRITE, Fd(contents.fd))
-        watched = self._watches
-        if watched:
+        none = 0
+        if self._watches:
             self._steps.append(Watched(inside, sizes[1]))
+            none = self._map_own(sizes[1], PROT_NONE, Fd(contents.fd))
         vma = self._map_own(sizes[2], _READ_WRITE, Fd(vma_bits.fd))
         exits = self._map_own(EXIT_TABLE_SIZE)
         threads = self._map_own(_THREADS * ThreadRecord.size_of)
@@ -329,7 +339,7 @@ class TargetEngine:
         slot.threads, slot.thread_capacity, slot.epcm = threads, _THREADS, self._epcm
         slot.runs, slot.contents_fd = runs, 0xFFFF_FFFF
         slot.flags = (SlotFlags.PATCH if self._patch else 0) | (SlotFlags.HIDE if hide else 0)
-        slot.flags |= SlotFlags.WATCH if watched and hide else 0
+        slot.flags |= SlotFlags.WATCH if none and hide else 0
         pieces = [
             (head, sizes[0]),
             (inside, sizes[1]),
@@ -337,6 +347,7 @@ class TargetEngine:
             (exits, EXIT_TABLE_SIZE),
             (threads, _THREADS * ThreadRecord.size_of),
             (runs, _RUNS * VisibleRun.size_of),
+            *([(none, sizes[1])] if none else []),
         ]
         if hide:
             place = self._own(encl.size + _HUGE, _HUGE)
@@ -349,10 +360,14 @@ class TargetEngine:
             slot.exit_stub = self._place_stub(encl.base, encl.size, exits)
             if slot.exit_stub:
                 pieces.append((slot.exit_stub, PAGE_SIZE))
-        attached = _Attached(self._free.pop(), slot, Runs(), vma, pieces, watched)
+        attached = _Attached(self._free.pop(), slot, Runs(), vma, pieces, none)
         self._attached[encl] = attached
         slot.base = encl.base
         self._steps.append(Store(self._slot_address(attached), bytes(slot.buffer)))
+
+    def enclave_in(self, slot: int) -> Encl | None:
+        """The enclave whose slot is at that address."""
+        return next((e for e, a in self._attached.items() if self._slot_address(a) == slot), None)
 
     def _slot_address(self, attached: _Attached) -> int:
         return self._state.slots + attached.index * EnclaveSlot.size_of
@@ -440,41 +455,50 @@ class TargetEngine:
 
     def map(self, encl: Encl, runs: Iterable[MappedRun]) -> None:
         """Map each run of the enclave's contents, or inaccessible memory where nothing may be accessed."""
-        attached = self._attached.get(encl)
-        watched = attached is not None and attached.watched
-        self._show(encl, [(run, self._fresh(encl, run, watched)) for run in runs])
+        self._show(encl, [(run, self._fresh(encl, run)) for run in runs])
 
     def protect(self, encl: Encl, runs: Iterable[MappedRun]) -> None:
         """The same for what is mapped; by mprotect(2) where private stays private and shared stays shared."""
         attached = self._attached.get(encl)
-        watched = attached is not None and attached.watched
         steps: list[tuple[MappedRun, list[Step]]] = []
         for run in runs:
             start, end = run.address, run.address + run.length
             if run.prot and attached is not None and attached.runs.keeps_kind(start, end, run.prot):
                 steps.append((run, [Call(_NR_MPROTECT, (start, run.length, run.prot), 0)]))
             else:
-                steps.append((run, self._fresh(encl, run, watched)))
+                steps.append((run, self._fresh(encl, run)))
         self._show(encl, steps)
 
-    @staticmethod
-    def _fresh(encl: Encl, run: MappedRun, watched: bool) -> list[Step]:
-        fd, offset, kind = None, 0, _RESERVED
+    def _fresh(self, encl: Encl, run: MappedRun) -> list[Step]:
+        """Steps that map a run anew, whatever was there.
+
+        Shared memory is one of the monitor's mappings of the contents, once more: that takes no descriptor, and merges
+        with its neighbours. Where pages may be out, nobody may touch one before the mapping is watched.
+        """
+        attached = self._attached.get(encl)
         inside = encl.base <= run.address and run.address + run.length <= encl.base + encl.size
-        # Of a debug enclave, a debugger also reads what nobody may access: TCS pages.
-        if run.prot or (encl.debug and inside):
-            fd = Fd(encl.store.contents.fd)
-            kind = MAP_PRIVATE if Runs.private(run.prot) else MAP_SHARED
-            offset = run.address - encl.base
-        # Nobody may touch a page that is out before the mapping is watched.
-        first = PROT_NONE if watched else run.prot
-        args = (run.address, run.length, first, kind | MAP_FIXED, fd or _NO_FILE, offset)
-        steps: list[Step] = [Call(_NR_MMAP, args, run.address)]
-        if watched and run.prot:
-            steps += [
-                Watched(run.address, run.length),
-                Call(_NR_MPROTECT, (run.address, run.length, run.prot), 0),
-            ]
+        watched = attached is not None and attached.none != 0 and run.prot != 0
+        shared = run.prot and not Runs.private(run.prot) and attached is not None
+        first, offset = PROT_NONE if watched else run.prot, run.address - encl.base
+        if shared and attached is not None:
+            first = PROT_NONE if watched else _READ_WRITE
+            source = attached.none if watched else attached.slot.contents
+            again = (source + offset, 0, run.length, _MREMAP_FIXED, run.address)
+            steps: list[Step] = [Call(_NR_MREMAP, again, run.address)]
+        else:
+            fd, kind = None, _RESERVED
+            # Of a debug enclave, a debugger also reads what nobody may access: TCS pages.
+            if run.prot or (encl.debug and inside):
+                fd = Fd(encl.store.contents.fd)
+                kind = MAP_PRIVATE if Runs.private(run.prot) else MAP_SHARED
+            else:
+                offset = 0
+            args = (run.address, run.length, first, kind | MAP_FIXED, fd or _NO_FILE, offset)
+            steps = [Call(_NR_MMAP, args, run.address)]
+        if watched:
+            steps.append(Watched(run.address, run.length))
+        if first != run.prot:
+            steps.append(Call(_NR_MPROTECT, (run.address, run.length, run.prot), 0))
         return steps
 
     def _show(self, encl: Encl, shown: list[tuple[MappedRun, list[Step]]]) -> None:
@@ -482,9 +506,9 @@ class TargetEngine:
         if attached is not None:
             for run, _ in shown:
                 attached.runs.replace(run.address, run.address + run.length, run.prot)
+            if not attached.slot.flags & SlotFlags.HIDE:
+                self._store_runs(attached)
         self._pinned(encl, [step for _, steps in shown for step in steps])
-        if attached is not None and not attached.slot.flags & SlotFlags.HIDE:
-            self._store_runs(attached)
 
     def accessed(self, mapping: EnclaveMapping, first: int, count: int) -> npt.NDArray[np.bool_]:
         """No page: the host's page tables are not ours to read."""

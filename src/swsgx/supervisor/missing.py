@@ -28,17 +28,17 @@ from swsgx.isa.address import PAGE_SIZE
 from swsgx.native.shm import SharedRegion
 from swsgx.supervisor.kernel import descriptor_of, userfaultfd
 
-__all__ = ["FLAGS", "NR_USERFAULTFD", "Watch", "possible"]
+__all__ = ["FLAGS", "IOCTL_REGISTER", "NR_USERFAULTFD", "REGISTER", "REGISTER_MISSING", "Watch", "possible"]
 
 NR_USERFAULTFD = 323
 _USER_MODE_ONLY = 1
 FLAGS = os.O_CLOEXEC | os.O_NONBLOCK | _USER_MODE_ONLY
 
 _API = 0xAA
-_REGISTER_MISSING = 1
-_IOCTL_API, _IOCTL_REGISTER, _IOCTL_WAKE, _IOCTL_POISON = 0xC018AA3F, 0xC020AA00, 0x8010AA02, 0xC020AA08
+REGISTER_MISSING = 1
+_IOCTL_API, IOCTL_REGISTER, _IOCTL_WAKE, _IOCTL_POISON = 0xC018AA3F, 0xC020AA00, 0x8010AA02, 0xC020AA08
 _RANGE = struct.Struct("<QQ")
-_RANGE_MODE = struct.Struct("<QQQQ")
+REGISTER = struct.Struct("<QQQQ")
 _MESSAGE = struct.Struct("<BxHI3Q")
 _PAGEFAULT = 0x12
 _AT_ONCE = 64
@@ -73,9 +73,7 @@ class Watch:
         Raises:
             OSError: there is none, or it cannot be watched.
         """
-        fcntl.ioctl(
-            self.fd, _IOCTL_REGISTER, bytearray(_RANGE_MODE.pack(start, length, _REGISTER_MISSING, 0))
-        )
+        fcntl.ioctl(self.fd, IOCTL_REGISTER, bytearray(REGISTER.pack(start, length, REGISTER_MISSING, 0)))
 
     def begin_where_mapped(self, start: int, length: int) -> None:
         """The same, where there may be nothing."""
@@ -99,7 +97,7 @@ class Watch:
     def refuse(self, start: int) -> bool:
         """A page will never be there: who touches it gets SIGBUS. False: this kernel cannot do that (before 6.6)."""
         try:
-            fcntl.ioctl(self.fd, _IOCTL_POISON, bytearray(_RANGE_MODE.pack(start, PAGE_SIZE, 0, 0)))
+            fcntl.ioctl(self.fd, _IOCTL_POISON, bytearray(REGISTER.pack(start, PAGE_SIZE, 0, 0)))
         except OSError as error:
             return error.errno == errno.EEXIST
         return True

@@ -455,7 +455,8 @@ class Service:
     def _queue(self, process: TargetProcess, turn: _Turn) -> None:
         """Steps of one process are done in the order in which they were decided, whichever threads decided them."""
         with process.mm.lock:
-            process.tell_areas()
+            if turn.request.op != Ask.LEAF:  # which maps nothing new
+                process.tell_areas()
             turn.carrier.steps = process.engine.take()
             process.turns.append(turn)
             if process.busy:
@@ -538,10 +539,8 @@ class Service:
 
     def _leaf(self, notification: Notification, memory: TargetMemory, request: Request) -> None:
         """A leaf that the machine carries out for a thread that is inside."""
-        process, base = self._processes.get(request.key), request.arg1
-        encl = None
-        if process is not None:
-            encl = next((encl for encl in process.mm.mappings if encl.base == base), None)
+        process = self._processes.get(request.key)
+        encl = process.engine.enclave_in(request.arg1) if process is not None else None
         if process is None or encl is None or request.arg0 not in LEAVES:
             # The enclave is being torn down around the thread.
             request.arg0, request.arg1, request.arg2, request.arg3 = Vector.GP, 0, 0, 0

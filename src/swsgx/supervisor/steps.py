@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import errno
 import os
+import struct
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
@@ -16,6 +17,7 @@ from typing import TYPE_CHECKING, Protocol
 from swsgx.cpu.faults import invariant
 from swsgx.linux.task import BadAddress
 from swsgx.native.abi import CALLS_AT_ONCE, HostCall, Request
+from swsgx.supervisor.missing import IOCTL_REGISTER, REGISTER, REGISTER_MISSING
 
 if TYPE_CHECKING:
     from swsgx.supervisor.memory import TargetMemory
@@ -23,8 +25,10 @@ if TYPE_CHECKING:
 
 __all__ = ["Adopt", "Call", "Carrier", "Fd", "Give", "HostRefused", "Step", "Store", "Watched"]
 
-_NR_CLOSE, _NR_USERFAULTFD = 3, 323
+_NR_CLOSE, _NR_IOCTL, _NR_USERFAULTFD = 3, 16, 323
 _CALLS_AT = Request.calls.offset
+#: HostCall: number, six arguments, result.
+_HOST_CALL = struct.Struct("<8Q")
 _ERRNO_LIMIT = 4095
 
 
@@ -73,7 +77,11 @@ class Store:
 
 @dataclass(frozen=True, slots=True)
 class Watched:
-    """A mapping of enclave contents that is to be watched from now on (:mod:`swsgx.supervisor.missing`)."""
+    """A mapping of enclave contents that is to be watched from now on (:mod:`swsgx.supervisor.missing`).
+
+    The process does it, since that is one answer less; if it cannot, because its program has closed what it does not
+    know, we do.
+    """
 
     start: int
     length: int
@@ -100,6 +108,11 @@ class Watcher(Protocol):
 
     def watch(self, start: int, length: int) -> None:
         """A mapping is there. Raises ``OSError``."""
+        ...
+
+    @property
+    def watch_number(self) -> int:
+        """Under which number the process has its descriptor."""
         ...
 
 
@@ -132,6 +145,7 @@ class Carrier:
     results: list[int] = field(default_factory=list)
     _sent: list[Call] = field(default_factory=list)
     _given: dict[int, int] = field(default_factory=dict)
+    _watched: dict[int, Watched] = field(default_factory=dict)
 
     @property
     def count(self) -> int:
@@ -153,13 +167,23 @@ class Carrier:
             refused = made > (1 << 64) - 1 - _ERRNO_LIMIT
             if self.failure is not None or call.number == _NR_CLOSE:
                 continue
-            if refused:
+            if refused and index in self._watched:
+                self._watch(self._watched[index])
+            elif refused:
                 self.failure = HostRefused(call.number, (1 << 64) - made, call.args)
             elif call.expected is not None and made != call.expected:
                 self.failure = HostRefused(call.number, errno.EEXIST, call.args)
         self._sent = []
+        self._watched.clear()
         if self.failure is not None:
             self.steps = []
+
+    def _watch(self, step: Watched) -> None:
+        try:
+            if self.watcher is not None:
+                self.watcher.watch(step.start, step.length)
+        except OSError as error:
+            self.failure = HostRefused(_NR_USERFAULTFD, error.errno or errno.EIO)
 
     def send(self, request: Request, listener: Listener, notification: Notification) -> bool:
         """Put the next calls into the request. False: there are none left.
@@ -174,13 +198,16 @@ class Carrier:
                 self._append(request, Call(_NR_CLOSE, (self._given.popitem()[1],)))
                 continue
             step = self.steps[0]
-            if not isinstance(step, Call):
+            if isinstance(step, Watched):
+                if not self._send_watched(request, step, notification.argument):
+                    break
+            elif not isinstance(step, Call):
                 if self._sent:
                     break  # calls first, then what we do
                 if isinstance(step, Store):
                     self._store(step)
                 else:
-                    self._watch(step, lambda fd, at: listener.give_at(notification, fd, at))
+                    self._adopt(lambda fd, at: listener.give_at(notification, fd, at))
                 if self.failure is not None:
                     continue
             else:
@@ -196,19 +223,29 @@ class Carrier:
             self.failure = HostRefused(0, errno.EFAULT)
             self.steps = []
 
-    def _watch(self, step: Watched | Adopt, give: Give) -> None:
-        invariant(self.watcher is not None, "steps: somebody watches", step=step)
+    def _adopt(self, give: Give) -> None:
+        invariant(self.watcher is not None, "steps: somebody watches")
         if self.watcher is None:
             return
         try:
-            if isinstance(step, Watched):
-                self.watcher.watch(step.start, step.length)
-            else:
-                self.watcher.adopt(self.results[-1], give)
-                self.steps.insert(1, Call(_NR_CLOSE, (self.results[-1],)))
+            self.watcher.adopt(self.results[-1], give)
+            self.steps.insert(1, Call(_NR_CLOSE, (self.results[-1],)))
         except OSError as error:
             self.failure = HostRefused(_NR_USERFAULTFD, error.errno or errno.EIO)
             self.steps = []
+
+    def _send_watched(self, request: Request, step: Watched, request_at: int) -> bool:
+        """UFFDIO_REGISTER by the process, with its argument in the request. False: there is no room left for that."""
+        invariant(self.watcher is not None, "steps: somebody watches")
+        place = len(self._watched) * REGISTER.size
+        if self.watcher is None or place + REGISTER.size > Request.arguments.size:
+            return False
+        at = Request.arguments.offset + place
+        REGISTER.pack_into(request.buffer, at, step.start, step.length, REGISTER_MISSING, 0)
+        self._watched[len(self._sent)] = step
+        argument = request_at + at
+        self._append(request, Call(_NR_IOCTL, (self.watcher.watch_number, IOCTL_REGISTER, argument)))
+        return True
 
     def _word(self, arg: int | Fd, listener: Listener, notification: Notification) -> int:
         if not isinstance(arg, Fd):
@@ -218,18 +255,9 @@ class Carrier:
         return self._given[arg.fd]
 
     def _append(self, request: Request, call: Call) -> None:
-        at = _CALLS_AT + len(self._sent) * HostCall.size_of
         words = [int(arg) & (1 << 64) - 1 for arg in call.args if not isinstance(arg, Fd)]
         words += [0] * (6 - len(words))
-        made = HostCall.of(
-            number=call.number,
-            arg0=words[0],
-            arg1=words[1],
-            arg2=words[2],
-            arg3=words[3],
-            arg4=words[4],
-            arg5=words[5],
-            result=0,
+        _HOST_CALL.pack_into(
+            request.buffer, _CALLS_AT + len(self._sent) * HostCall.size_of, call.number, *words, 0
         )
-        request.buffer[at : at + HostCall.size_of] = made.buffer
         self._sent.append(call)

@@ -28,6 +28,7 @@ operations:
 	.long	op_syscall - operations, op_jump - operations, op_spin - operations, op_registers - operations
 	.long	op_frame_get - operations, op_frame_add - operations, op_cssa - operations, op_simd - operations
 	.long	op_exit_to - operations, op_enclu - operations, op_push - operations, op_step - operations
+	.long	op_leaf - operations, op_grow - operations
 
 leave:
 	eexit
@@ -105,6 +106,51 @@ op_exit_to:
 op_enclu:
 	mov	%rsi, %rax
 	enclu
+	jmp	leave
+	/* This thread's page has a SECINFO at its middle, with these flags; RBX is its address. */
+	.macro	secinfo flags
+	rdgsbase %rbx
+	add	$0x800, %rbx
+	.set	at, 8
+	.rept	7
+	movq	$0, at(%rbx)
+	.set	at, at + 8
+	.endr
+	mov	\flags, (%rbx)
+	.endm
+op_leaf:
+	mov	%rcx, %r10
+	mov	LEAF_FLAGS(%rsi), %rax
+	secinfo	%rax
+	mov	LEAF_SECINFO(%rsi), %rax
+	test	%rax, %rax
+	cmovnz	%rax, %rbx
+	mov	%rdx, %rax
+	mov	LEAF_PAGE(%rsi), %rcx
+	mov	LEAF_SOURCE(%rsi), %rdx
+	pushq	$0x8d5
+	popfq
+	enclu
+	pushfq
+	popq	LEAF_RFLAGS(%rsi)
+	mov	%rax, LEAF_RAX(%rsi)
+	mov	%r10, %rcx
+	jmp	leave
+op_grow:
+	mov	%rcx, %r10
+	mov	$0x20b, %eax			/* REG, R, W, PENDING */
+	secinfo	%rax
+	mov	%rsi, %rcx
+	movq	$0, (%r8)
+1:	mov	$5, %eax
+	enclu
+	test	%eax, %eax
+	jz	2f
+	incq	(%r8)
+2:	add	$0x1000, %rcx
+	dec	%rdx
+	jnz	1b
+	mov	%r10, %rcx
 	jmp	leave
 op_push:
 	push	%rsi

@@ -14,7 +14,7 @@ import (
 	"unsafe"
 )
 
-const size = 0x40000
+const size = 0x1000000
 
 func read(name string) []byte {
 	data, err := os.ReadFile(filepath.Join(os.Args[1], name))

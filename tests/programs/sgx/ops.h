@@ -20,8 +20,18 @@
 #define OP_ENCLU 17	/* ENCLU with the leaf A, 3 bytes */
 #define OP_PUSH 18	/* pushes A twice to the stack, and leaves so */
 #define OP_STEP 19	/* *B += 1 (64 bits) again and again until *A (32 bits) is not 0 */
-#define OP_COUNT 20
+#define OP_LEAF 20	/* ENCLU with the leaf B and the struct leaf at A, all status flags set before */
+#define OP_GROW 21	/* EACCEPT of A and the B - 1 pages behind it, RW, that appear by it; *C = how many it refused */
+#define OP_COUNT 22
 
 /* Offsets in the GPR area of an SSA frame. */
 #define FRAME_RIP 136
 #define FRAME_EXITINFO 160
+
+/* Offsets in struct leaf (sgx.h). */
+#define LEAF_FLAGS 0
+#define LEAF_PAGE 8
+#define LEAF_SOURCE 16
+#define LEAF_SECINFO 24
+#define LEAF_RAX 32
+#define LEAF_RFLAGS 40

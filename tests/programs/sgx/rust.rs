@@ -34,7 +34,7 @@ struct Secs([u64; 512]);
 #[repr(C, align(64))]
 struct Secinfo([u64; 8]);
 
-const SIZE: u64 = 0x40000;
+const SIZE: u64 = 0x1000000;
 const SIGSEGV: i32 = 11;
 const SA_SIGINFO: i32 = 4;
 const OP_ADD: u64 = 1;

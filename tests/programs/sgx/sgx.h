@@ -90,13 +90,21 @@ struct sgx_enclave_remove_pages {
 #define EENTER 2
 #define ERESUME 3
 #define EEXIT 4
+#define EACCEPT 5
+#define EMODPE 6
+#define EACCEPTCOPY 7
 
 /* SECINFO.FLAGS: permissions, and page types. */
 #define SECINFO_R 1ul
 #define SECINFO_W 2ul
 #define SECINFO_X 4ul
+#define SECINFO_PENDING 8ul
+#define SECINFO_MODIFIED 0x10ul
+#define SECINFO_PR 0x20ul
 #define SECINFO_TCS 0x100ul
 #define SECINFO_REG 0x200ul
+#define SECINFO_TRIM 0x400ul
+#define SECINFO_RW (SECINFO_REG | SECINFO_R | SECINFO_W)
 
 #define ATTRIBUTE_DEBUG 2ul
 #define ATTRIBUTE_MODE64 4ul
@@ -451,6 +459,60 @@ static inline uint64_t peek(const struct enclave *e, uint64_t offset)
 static inline void poke(const struct enclave *e, uint64_t offset, uint64_t value)
 {
 	CLEAN(e, 0, OP_WRITE, in(e, offset), value, 0);
+}
+
+/* ---- leaves of SGX2 ---- */
+
+/* For OP_LEAF: SECINFO.FLAGS; RCX; RDX; where SECINFO is, if not where the enclave has one; RAX and RFLAGS behind it. */
+struct leaf {
+	uint64_t flags, page, source, secinfo, rax, rflags;
+};
+
+/* SGX errors of the leaves. */
+#define NOT_TRACKED 11
+#define ATTRIBUTES_MISMATCH 19
+#define NOT_MODIFIABLE 20
+/* CF, PF, AF, ZF, SF and OF. */
+#define STATUS_FLAGS 0x8d5ul
+#define ZERO_FLAG 0x40ul
+
+/* A leaf that ends, by a thread; what RAX is. RAX alone tells, with the flags that go with it. */
+static __attribute__((unused)) uint64_t leaf_of(const struct enclave *e, int thread, unsigned int function, uint64_t offset,
+						uint64_t flags, uint64_t source)
+{
+	struct leaf leaf = { flags, in(e, offset), source, 0, 0, 0 };
+
+	CLEAN(e, thread, OP_LEAF, &leaf, function, 0);
+	if (function == EMODPE)
+		CHECK(leaf.rflags & STATUS_FLAGS, STATUS_FLAGS);
+	else
+		CHECK(leaf.rflags & STATUS_FLAGS, leaf.rax ? ZERO_FLAG : 0);
+	return leaf.rax;
+}
+
+#define ACCEPT(e, thread, offset, flags) leaf_of(e, thread, EACCEPT, offset, flags, 0)
+#define EXTEND(e, thread, offset, flags) CHECK(leaf_of(e, thread, EMODPE, offset, flags, 0), EMODPE)
+
+/* The ioctls; what they gave is in the last argument. */
+static inline int sgx_restrict(const struct enclave *e, uint64_t offset, uint64_t length, uint64_t permissions,
+			       struct sgx_enclave_restrict_permissions *told)
+{
+	*told = (struct sgx_enclave_restrict_permissions){ offset, length, permissions, 0, 0 };
+	return ioctl(e->fd, SGX_IOC_ENCLAVE_RESTRICT_PERMISSIONS, told);
+}
+
+static inline int sgx_modify(const struct enclave *e, uint64_t offset, uint64_t length, uint64_t flags,
+			     struct sgx_enclave_modify_types *told)
+{
+	*told = (struct sgx_enclave_modify_types){ offset, length, flags >> 8, 0, 0 };
+	return ioctl(e->fd, SGX_IOC_ENCLAVE_MODIFY_TYPES, told);
+}
+
+static inline int sgx_remove(const struct enclave *e, uint64_t offset, uint64_t length,
+			     struct sgx_enclave_remove_pages *told)
+{
+	*told = (struct sgx_enclave_remove_pages){ offset, length, 0 };
+	return ioctl(e->fd, SGX_IOC_ENCLAVE_REMOVE_PAGES, told);
 }
 
 /* ---- signals ---- */
