@@ -533,6 +533,14 @@ class Changing(RuleBasedStateMachine):
         self.modify(page, 1, PageType.TCS)
         self.eaccept(0, page, 0x110)
 
+    @rule(which=st.integers(0, 1), page=pages, source=pages, perm=perms)
+    def copy(self, which: int, page: int, source: int, perm: int) -> None:
+        """A page with contents, and a new one that gets them."""
+        self.eaccept(which, source, 0x20B)
+        self.store(source, "a")
+        self.fault(which, page, write=False)
+        self.eacceptcopy(which, page, source, perm)
+
     @rule(first=pages, count=counts, what=st.booleans())
     def make_some_tcss(self, first: int, count: int, what: bool) -> None:
         """Many at once, whatever is in them."""
