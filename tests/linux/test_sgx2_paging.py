@@ -152,8 +152,9 @@ def test_a_page_is_added_to_an_enclave_whose_secs_is_out(running: Running) -> No
 def test_pages_are_added_ahead_though_others_must_leave_for_them() -> None:
     world = make_world(epc_pages=16)
     running = Running(world)
-    evict(running)
+    world.driver.wake = lambda: None
     assert augment(running.encl, 8, 8)[0] == 8
+    assert running.encl.paging.evicted
     assert augment(running.encl, 8, 8) == (0, Outcome(0))
     assert running.encl.page_count == 1 + PAGES + 8
     world.cpu.close()

@@ -558,13 +558,16 @@ class Changing(RuleBasedStateMachine):
             self.eaccept(0, page, 0x410)
             self.remove(page, 1)
 
-    @rule(first=pages, count=counts, one_waits=st.none() | pages)
-    def trim_and_remove_some(self, first: int, count: int, one_waits: int | None) -> None:
-        """Many at once; maybe one that was not accepted is among them."""
+    @rule(first=pages, count=counts, waits=st.none() | st.integers(1, 4), gone=st.none() | st.integers(1, 4))
+    def trim_and_remove_some(self, first: int, count: int, waits: int | None, gone: int | None) -> None:
+        """Many at once; maybe one that was not accepted is among them, or one is gone already."""
+        self.grow(0, first, count)
         self.modify(first, count, TRIM)
         for page in range(first, min(first + count, PAGES)):
-            if page in self.book and page != one_waits:
+            if page in self.book and page - first != waits:
                 self.eaccept(0, page, 0x410)
+        if gone is not None and first + gone < PAGES:
+            self.remove(first + gone, 1)
         self.remove(first, count)
 
     # Invariants.

@@ -50,7 +50,8 @@ class Driver:
         reclaimer: what makes room in the EPC.
         shootdown: called with an enclave, without any lock, when pages of it were blocked and engines were told to
             take them away. Returns whether both hold now: what engines were told is done in every process; and
-            every thread that was inside the enclave has left it once. None: engines act at once, and nobody can be
+            every thread that was inside the enclave has left it once. Until it does, the pages stay where they are, out
+            of everybody's reach: those who touch them try again. None: engines act at once, and nobody can be
             made to leave; then enclaves are left alone while somebody is inside.
         wake: called, without any lock, when EPC is short: Linux's wake_up of ksgxd. By default pages are reclaimed
             before it returns; an owner may have another thread call ``reclaimer.balance``.
