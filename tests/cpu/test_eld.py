@@ -303,6 +303,15 @@ def test_a_tcs_comes_back_as_a_thread(bench: Bench, given: Given) -> None:
     assert bench.cpu.epcm[frame].perm == TCS & 7
 
 
+def test_what_was_not_accepted_as_a_tcs_is_no_thread_yet(bench: Bench, given: Given) -> None:
+    bench.change(given.tcs, state=EpcmState.VALID | EpcmState.MODIFIED)
+    bench.tracked(given.secs, given.tcs)
+    slot = EpcAddr(given.slot + 8)
+    given.take(bench.evict(given.tcs, slot))
+    assert given.run(slot=slot).ok
+    assert not bench.cpu.enclaves[bench.cpu.epc.frame(given.secs)].tcs
+
+
 def test_a_va_page_comes_back_with_its_versions(bench: Bench, given: Given) -> None:
     outer = bench.va_page()
     inner = EpcAddr(given.slot - 8)

@@ -290,6 +290,14 @@ def test_a_run_writes_pages_that_can_be_loaded(bench: Bench) -> None:
     assert bytes(many.state.store.contents.view) == before
 
 
+def test_a_run_forgets_a_tcs_that_was_trimmed(bench: Bench) -> None:
+    many = Many(bench)
+    bench.change(many.pages[2], pt=PageType.TRIM)
+    bench.tracked(many.secs, *many.pages)
+    assert many.ewb()[0] == many.COUNT
+    assert not many.state.tcs
+
+
 def test_a_run_stops_at_the_first_page_that_is_refused(bench: Bench) -> None:
     many = Many(bench)
     bench.tracked(many.secs, *many.pages[:5])

@@ -98,6 +98,24 @@ def test_pages_before_the_one_that_stops_it_are_gone(running: Running) -> None:
     assert [running.entry(page) is None for page in range(1, 6)] == [True] * 4 + [False]
 
 
+def test_a_hole_among_pages_stops_it(running: Running) -> None:
+    trim(running, 1, 5)
+    assert running.remove(4, 1)[0].value == 0
+    outcome, back = running.remove(1, 5)
+    running.world.refused(outcome, errno.EFAULT, "a page was added at the offset")
+    assert back["count"] == 3 * PAGE_SIZE
+    assert running.entry(5) is not None
+
+
+def test_a_page_whose_epcm_entry_waits_stays_among_others(running: Running) -> None:
+    trim(running, 1, 4)
+    running.cpu.epcm[int(running.encl.store.frame_map[3]) - 1].state |= EpcmState.MODIFIED
+    outcome, back = running.remove(1, 4)
+    running.world.refused(outcome, errno.EPERM, "the enclave has accepted")
+    assert back["count"] == 2 * PAGE_SIZE
+    assert [running.entry(page) is None for page in range(1, 5)] == [True, True, False, False]
+
+
 def test_one_by_one_and_all_at_once_leave_the_same(world: World) -> None:
     states = []
     for count in (1, 4):

@@ -152,8 +152,9 @@ def test_a_page_is_added_to_an_enclave_whose_secs_is_out(running: Running) -> No
 def test_pages_are_added_ahead_though_others_must_leave_for_them() -> None:
     world = make_world(epc_pages=16)
     running = Running(world)
-    evict(running)
+    world.driver.wake = lambda: None
     assert augment(running.encl, 8, 8)[0] == 8
+    assert running.encl.paging.evicted
     assert augment(running.encl, 8, 8) == (0, Outcome(0))
     assert running.encl.page_count == 1 + PAGES + 8
     world.cpu.close()
@@ -492,6 +493,28 @@ def test_a_host_that_cannot_take_pages_away_is_enomem_and_nothing_changes(
 
 
 # Whoever holds a page.
+
+
+def test_what_was_not_accepted_as_a_tcs_is_no_thread_behind_a_reload(running: Running) -> None:
+    fill(running, 1, b"1")
+    assert running.modify(1, 1, PageType.TCS)[0].ok
+    evict(running)
+    assert running.encl.load_page(at(1)).ok
+    assert running.cpu.threads_inside(running.encl.secs or 0) == 0
+
+
+def test_a_trimmed_tcs_that_is_evicted_is_no_thread_any_more(running: Running) -> None:
+    assert running.modify(7, 1, PageType.TRIM)[0].ok
+    evict(running)
+    assert running.encl.load_page(at(0)).ok
+    assert running.cpu.threads_inside(running.encl.secs or 0) == 0
+
+
+def test_a_stuck_page_goes_on_when_an_ioctl_has_met_it(running: Running) -> None:
+    block(running, 2)
+    running.world.driver.shootdown = lambda encl: True
+    assert running.restrict(2, 1, 1)[0].errno == errno.EAGAIN
+    assert running.restrict(2, 1, 1)[0].value == 0
 
 
 @kinds

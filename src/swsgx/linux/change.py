@@ -286,6 +286,8 @@ def change_pages(request: ChangeRequest, change: PageChange) -> tuple[int, Outco
                 outcome = refused
     except OSError as error:
         outcome = request.host_refused(error)
+    if outcome.errno == errno.EAGAIN:
+        encl.driver.wake()  # so that the caller need not wait for somebody else to
     done = index - start
     try:
         # The page at which it stopped may be changed, too.

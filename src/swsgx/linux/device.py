@@ -50,7 +50,8 @@ class Driver:
         reclaimer: what makes room in the EPC.
         shootdown: called with an enclave, without any lock, when pages of it were blocked and engines were told to
             take them away. Returns whether both hold now: what engines were told is done in every process; and
-            every thread that was inside the enclave has left it once. None: engines act at once, and nobody can be
+            every thread that was inside the enclave has left it once. Until it does, the pages stay where they are, out
+            of everybody's reach: those who touch them try again. None: engines act at once, and nobody can be
             made to leave; then enclaves are left alone while somebody is inside.
         demand: engines map evicted pages, too: who touches one waits until it is loaded (:attr:`loaded`), so no
             protection changes when a page leaves or comes. Pages vanish for all at the moment they are written out.

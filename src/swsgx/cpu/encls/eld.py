@@ -128,7 +128,7 @@ def _load(
         owner = cpu.enclaves[secs]
         cpu.epcm[frame].epoch = owner.epoch if blocked else 0
         owner.children += 1
-        if page_type is PageType.TCS:
+        if page_type is PageType.TCS and not state & EpcmState.MODIFIED:  # else EACCEPT makes it one
             owner.tcs.add(frame)
         owner.store.changed()
     return SUCCESS
@@ -284,7 +284,8 @@ def _run_clean(
     columns["epoch"][frames] = state.epoch if blocked else 0
     columns["state"][frames] = found | np.uint8(EpcmState.VALID | (EpcmState.BLOCKED if blocked else 0))
     store.frame_map[indexes] = frames + np.uint32(1)
-    state.tcs.update(frames[types == int(PageType.TCS)].tolist())
+    accepted = found & np.uint8(EpcmState.MODIFIED) == 0
+    state.tcs.update(frames[(types == int(PageType.TCS)) & accepted].tolist())
     state.children += done
     store.changed()
     return done

@@ -242,6 +242,7 @@ def _run_clean(cpu: Cpu, secs: int, frames: Frames, slots: Slots, sealed: Bytes,
     write_versions(cpu, slots, versions)
     cpu.epcm.clear(frames)
     state.store.forget_pages(offsets)
-    state.tcs.difference_update(frames[found["pt"] == int(PageType.TCS)].tolist())
+    # Also those that were TCSs until they were trimmed.
+    state.tcs.difference_update(frames.tolist() if state.tcs else ())
     state.children -= len(frames)
     state.store.changed()
