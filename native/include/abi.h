@@ -189,6 +189,7 @@
 #define THREAD_RECORD_AEP                104
 #define THREAD_RECORD_LP                 112
 #define THREAD_RECORD_HOST_RFLAGS        120
+#define THREAD_RECORD_EXIT_GSBASE        128
 
 /* struct swsgx_logical_processor: swsgx */
 #define SIZEOF_LOGICAL_PROCESSOR         0x1000
@@ -510,7 +511,8 @@ struct swsgx_thread_record {
 	uint64_t aep; /* RCX of EENTER or ERESUME */
 	uint64_t lp; /* the LogicalProcessor that is inside; stale when TCS.STATE is inactive */
 	uint64_t host_rflags; /* RFLAGS of EENTER or ERESUME; TF comes back from here */
-	uint8_t reserved_128[128];
+	uint64_t exit_gsbase; /* the GS base by which EEXIT finds it, when it was published last */
+	uint8_t reserved_136[120];
 } __attribute__((packed, aligned(64)));
 _Static_assert(sizeof(struct swsgx_thread_record) == 256, "size of swsgx_thread_record");
 _Static_assert(offsetof(struct swsgx_thread_record, tcs) == 0, "swsgx_thread_record.tcs");
@@ -530,7 +532,8 @@ _Static_assert(offsetof(struct swsgx_thread_record, host_gsbase) == 96, "swsgx_t
 _Static_assert(offsetof(struct swsgx_thread_record, aep) == 104, "swsgx_thread_record.aep");
 _Static_assert(offsetof(struct swsgx_thread_record, lp) == 112, "swsgx_thread_record.lp");
 _Static_assert(offsetof(struct swsgx_thread_record, host_rflags) == 120, "swsgx_thread_record.host_rflags");
-_Static_assert(offsetof(struct swsgx_thread_record, reserved_128) == 128, "swsgx_thread_record.reserved_128");
+_Static_assert(offsetof(struct swsgx_thread_record, exit_gsbase) == 128, "swsgx_thread_record.exit_gsbase");
+_Static_assert(offsetof(struct swsgx_thread_record, reserved_136) == 136, "swsgx_thread_record.reserved_136");
 
 /* What a thread carries: the hidden enclave state of a logical processor, and room for the monitor. */
 struct swsgx_logical_processor {

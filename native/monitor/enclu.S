@@ -62,6 +62,11 @@ enclu_entry:
 	jne	.Lslow_eenter
 	movq	RECORD_CACHE_OFFSET + 8(%rdi,%rax), %rdi
 
+	/* Before the lock, too: what was a TCS once may be a page of data now, and keeps its first bytes. */
+	movq	THREAD_RECORD_HEAD(%rdi), %rax
+	movq	ENCLAVE_HEAD_GENERATION(%rax), %rax
+	cmpq	%rax, THREAD_RECORD_GENERATION(%rdi)
+	jne	.Lslow_eenter
 	movq	THREAD_RECORD_TCS_PAGE(%rdi), %rax
 	lock btsq $0, TCS_STATE(%rax)
 	.globl	enter_locked

@@ -244,7 +244,7 @@ uint64_t swsgx_xcr0(void)
 }
 
 /* The TCS finds its thread at EEXIT by the page of its GS base; two TCSs with one GS base must take the long way. */
-static void publish_exit_key(const slot_t *slot, const record_t *record)
+static void publish_exit_key(const slot_t *slot, record_t *record)
 {
 	uint64_t *keys = (uint64_t *)slot->exit_table;
 	uint64_t *records = keys ? keys + EXIT_KEYS : NULL;
@@ -252,7 +252,8 @@ static void publish_exit_key(const slot_t *slot, const record_t *record)
 	uint64_t line = (gsbase >> PAGE_SHIFT) & (EXIT_KEYS - 1);
 	uint64_t empty = 0;
 
-	if (!keys)
+	/* A page that becomes a TCS again can have another one; the old key stays, for nobody. */
+	if (!keys || __atomic_exchange_n(&record->exit_gsbase, gsbase, __ATOMIC_ACQ_REL) == gsbase)
 		return;
 	if (__atomic_compare_exchange_n(&records[line], &empty, (uint64_t)record, false, __ATOMIC_ACQ_REL,
 					__ATOMIC_ACQUIRE))
@@ -278,10 +279,9 @@ record_t *record_for(slot_t *slot, uint64_t tcs)
 		records[i].slot = (uint64_t)slot;
 		records[i].head = slot->head;
 		records[i].tcs_page = contents_of(slot, tcs);
-		if (fresh) {
+		if (fresh)
 			__atomic_fetch_add(&slot->thread_count, 1, __ATOMIC_RELAXED);
-			publish_exit_key(slot, &records[i]);
-		}
+		publish_exit_key(slot, &records[i]);
 		__atomic_store_n(&line->key, 0, __ATOMIC_RELEASE);
 		__atomic_store_n(&line->value, (uint64_t)&records[i], __ATOMIC_RELEASE);
 		__atomic_store_n(&line->key, tcs, __ATOMIC_RELEASE);

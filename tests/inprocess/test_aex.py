@@ -181,10 +181,12 @@ def in_epcm(symbol: str, **fields: int) -> Callable[[Loaded], None]:
 
 
 def map_the_hole(loaded: Loaded) -> None:
+    """Map it, and have no page appear by the touch: as without SGX2, or before INIT."""
     outcome = loaded.enclave.file.encl.mappings[0].mm.mmap(
         loaded.address("last", PAGE_SIZE), PAGE_SIZE, 3, 0x11, loaded.enclave.file
     )
     assert outcome.ok, outcome.reason
+    loaded.enclave.file.encl.initialised = False
 
 
 READ, WRITE, JUMP = "mov (%rcx), %al", "mov %al, (%rcx)", "jmp *%rcx"

@@ -308,7 +308,8 @@ class ThreadRecord(Layout, size=256, align=64, source=SWSGX):
     aep = u64(104, "RCX of EENTER or ERESUME")
     lp = u64(112, "the LogicalProcessor that is inside; stale when TCS.STATE is inactive")
     host_rflags = u64(120, "RFLAGS of EENTER or ERESUME; TF comes back from here")
-    reserved_128 = zero(128, 128)
+    exit_gsbase = u64(128, "the GS base by which EEXIT finds it, when it was published last")
+    reserved_136 = zero(136, 120)
 
 
 class LogicalProcessor(Layout, size=4096, align=4096, source=SWSGX):

@@ -35,10 +35,13 @@ int main(void)
 	for (uint64_t round = 0; round < 3; round++) {
 		refused(); /* a page appears, which is no TCS */
 		CHECK(ACCEPT(&e, 0, TCS, SECINFO_RW | SECINFO_PENDING), 0);
+		/* What is no TCS any more is not touched. */
+		poke(&e, TCS, ~0ul);
 		refused();
-		/* As the third thread's, whose SSA and page it has. */
+		CHECK(peek(&e, TCS), ~0ul);
+		/* As the third or fourth thread's, whose SSA and page it has. */
 		for (uint64_t i = 0; i < TCS_WORDS; i++) {
-			memcpy(&value, enclave_image + enclave_tcs[2] + 8 * i, 8);
+			memcpy(&value, enclave_image + enclave_tcs[2 + round % 2] + 8 * i, 8);
 			poke(&e, TCS + 8 * i, value);
 		}
 		WORKS(sgx_modify(&e, TCS, PAGE, SECINFO_TCS, &told));
@@ -47,6 +50,8 @@ int main(void)
 		refused();
 		CHECK(ACCEPT(&e, 0, TCS, SECINFO_TRIM | SECINFO_MODIFIED), ATTRIBUTES_MISMATCH);
 		CHECK(ACCEPT(&e, 0, TCS, SECINFO_TCS | SECINFO_MODIFIED), 0);
+		CLEAN(&e, 2, OP_NOP, 0, 0, 0);
+		CLEAN(&e, 3, OP_NOP, 0, 0, 0);
 		for (uint64_t i = 0; i < 10; i++) {
 			CHECK(by_new(OP_ADD, 40, i, (uint64_t)&sum), 0);
 			CHECK(run.function, EEXIT);

@@ -350,7 +350,7 @@ places:	.long	at_divide, VALID | HARDWARE | 0, repair_divide, 0
 	.long	at_protection, VALID | HARDWARE | 13, repair_load, NO_CODE
 	.long	at_unmapped, VALID | HARDWARE | 14, repair_load, 4
 	.long	at_no_access, VALID | HARDWARE | 14, repair_load, 4
-	.long	at_absent, VALID | HARDWARE | 14, repair_load, 4
+	.long	at_absent, VALID | HARDWARE | 14, repair_load, 0x8005
 	.long	at_constant, VALID | HARDWARE | 14, repair_load, 6
 	.long	data, VALID | HARDWARE | 14, repair_fetch, 0x14
 	.long	at_break, VALID | HARDWARE | 6, repair_break, 0

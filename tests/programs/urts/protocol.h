@@ -31,7 +31,7 @@
 #define OP_PROTECTION 5 /* #GP; like those below: the repair sets a register and steps over it */
 #define OP_UNMAPPED 6 /* #PF: no mapping there */
 #define OP_NO_ACCESS 7 /* #PF: a mapping without permission */
-#define OP_ABSENT 8 /* #PF: mapped, but no page was ever added; SIGBUS */
+#define OP_ABSENT 8 /* #PF: mapped, but no page was ever added; one appears, and waits for its EACCEPT; SIGSEGV */
 #define OP_CONSTANT 9 /* #PF: a store to a page that can be read */
 #define OP_FETCH 10 /* #PF: a call into data */
 #define OP_BREAK 11 /* INT3: #UD, or #BP where the TCS has opted in to debugging */
