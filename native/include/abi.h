@@ -269,6 +269,7 @@
 #define LEAF_END_SILENT                  0
 #define LEAF_END_RESULT                  1
 #define LEAF_END_FAULT                   2
+#define LEAF_END_AGAIN                   3
 
 /* What the kernel makes of a leaf's page fault: SIGSEGV with SEGV_ACCERR or SEGV_MAPERR, or SIGBUS. */
 #define LEAF_SIGNAL_ACCERR               0

@@ -235,10 +235,7 @@ static enum enclu_end enclu_elsewhere(lp_t *lp, struct kernel_ucontext *uc, uint
 	uint32_t leaf = (uint32_t)regs->rax;
 
 	if (monitor_state.supervised) {
-		if (!ask_leaf((const slot_t *)record->slot, regs, why))
-			return ENCLU_RAISES;
-		regs->rip += length;
-		return ENCLU_STAYS;
+		return ask_leaf((const slot_t *)record->slot, regs, length, why) ? ENCLU_STAYS : ENCLU_RAISES;
 	}
 	if (!lp->interrupt || record->aep != (uint64_t)enter_aep)
 		return raises(why, CHECK_LEAF_NOT_MODELLED, leaf);

@@ -169,7 +169,7 @@ void explain(const struct refusal *why)
 		ask(&request);
 }
 
-bool ask_leaf(const slot_t *slot, registers_t *regs, struct refusal *why)
+bool ask_leaf(const slot_t *slot, registers_t *regs, uint32_t length, struct refusal *why)
 {
 	request_t request = {
 		.op = ASK_LEAF,
@@ -184,11 +184,14 @@ bool ask_leaf(const slot_t *slot, registers_t *regs, struct refusal *why)
 	ask_blocked(&request);
 	if (request.result == LEAF_END_FAULT)
 		return refuse(why, CHECK_LEAF_FAULT, (uint32_t)request.arg0, request.arg1, request.arg2, request.arg3, 0);
+	if (request.result == LEAF_END_AGAIN)
+		return true;
 	if (request.result == LEAF_END_RESULT) {
 		regs->rax = request.arg0;
 		regs->rflags = (regs->rflags & ~(LAHF_FLAGS | RFLAGS_OF)) | request.arg1;
 	}
 	regs->rflags &= ~RFLAGS_RF;
+	regs->rip += length;
 	return true;
 }
 

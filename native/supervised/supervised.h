@@ -48,7 +48,7 @@ bool ask_call(const registers_t *r, uint64_t blocked, long *result);
 void watch_mapping(uint64_t start, uint64_t length);
 bool page_appears(const struct refusal *why);
 /* A leaf of the enclave that the thread is inside, with its registers; false: "why" is the exception. */
-bool ask_leaf(const slot_t *slot, registers_t *regs, struct refusal *why);
+bool ask_leaf(const slot_t *slot, registers_t *regs, uint32_t length, struct refusal *why);
 void explain(const struct refusal *why);
 /* A fault of the program's own in an enclave mapping: FAULT_*. */
 enum { FAULT_OWN, FAULT_AGAIN, FAULT_BUS };

@@ -46,6 +46,8 @@ def carry_out(mm: AddressSpace, encl: Encl, lp: LogicalProcessor, tcs: int) -> F
     operands = (rbx, rcx, rdx) if leaf is Enclu.EACCEPTCOPY else (rbx, rcx)
     encl.ensure_resident([page & -PAGE_SIZE for page in operands if encl.has_page(page)])
     done = execute(mm, encl, leaf, rbx, rcx, rdx)
+    while done.resolution is not None and done.resolution.resolved:  # as a thread does that resumes
+        done = execute(mm, encl, leaf, rbx, rcx, rdx)
     with _frame(encl, tcs) as (gpr, exinfo):
         if done.fault is None:
             _go_on(gpr, lp.leaf_length, done.result)

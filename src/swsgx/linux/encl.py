@@ -40,6 +40,7 @@ __all__ = ["VA_SLOTS", "Encl", "EnclaveMapping"]
 _LOAD_TRIES = 4
 _PERM = int(VmaBits.R | VmaBits.W | VmaBits.X)
 _REG, _VALID, _PR = int(PageType.REG), int(EpcmState.VALID), int(EpcmState.PR)
+_BLOCKED = int(EpcmState.BLOCKED)
 Bytes = npt.NDArray[np.uint8]
 
 
@@ -303,27 +304,29 @@ class Encl:
         beyond what EMODPR has taken already.
         """
         frames = self.store.frame_map[first:last]
-        if (
-            last - first == 1
-        ):  # as for each page that an enclave accepts, where arrays cost more than they give
-            return np.full(1, self._usable_one(int(frames[0])), np.uint8)
+        if last - first == 1:  # as for each page that is accepted, where arrays cost more than they give
+            return np.full(1, self._usable_one(first, int(frames[0])), np.uint8)
         columns = self.driver.cpu.epcm.columns
         at = np.where(frames != 0, frames, 1) - np.uint32(1)
         usable = (frames != 0) & (columns["pt"][at] == int(PageType.REG))
-        means_nothing = EpcmState.PR | EpcmState.BLOCKED if self.driver.demand else EpcmState.PR
-        usable &= columns["state"][at] & ~np.uint8(means_nothing) == int(EpcmState.VALID)
+        usable &= columns["state"][at] & ~np.uint8(self._means_nothing) == int(EpcmState.VALID)
         perms: Bytes = columns["perm"][at]
         perms[~usable] = 0
         if self.driver.demand and self.paging.evicted:
             perms[frames == 0] = self.paging.usable[first:last][frames == 0]
         return perms
 
-    def _usable_one(self, frame: int) -> int:
+    def _usable_one(self, index: int, frame: int) -> int:
         if not frame:
-            return 0
+            return int(self.paging.usable[index]) if self.driver.demand else 0
         entry = self.driver.cpu.epcm[frame - 1]
-        usable = entry.pt == _REG and entry.state & ~_PR == _VALID
+        usable = entry.pt == _REG and entry.state & ~self._means_nothing == _VALID
         return entry.perm if usable else 0
+
+    @property
+    def _means_nothing(self) -> int:
+        """States that take no permission. Who waits for a page on its way out does not see it go."""
+        return _PR | _BLOCKED if self.driver.demand else _PR
 
     def effective(self, first: int, last: int, prot: int) -> Bytes:
         """What pages ``first`` to ``last`` really get under a VMA with ``prot``: R 1, W 2, X 4 each.

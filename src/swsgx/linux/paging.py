@@ -58,7 +58,7 @@ class EnclavePaging:
         broken: why it can never run again: what came back from the backing file was not what had been written.
         evicted: pages that are out, the SECS not among them.
         usable: by page index, what the enclave may do with the page when it is loaded: R 1, W 2, X 4; 0 unless it is a
-            REG page that waits for no EACCEPT. Means something for pages that are out.
+            REG page that waits for no EACCEPT; 0 for pages that are not out.
     """
 
     def __init__(self, encl: Encl) -> None:
@@ -278,6 +278,7 @@ class EnclavePaging:
         """Pages are in the EPC again."""
         driver = self.encl.driver
         self._slot[indexes] = 0
+        self.usable[indexes] = 0
         self.slots.give(numbers)
         self.evicted -= len(indexes)
         self._file().free(indexes)

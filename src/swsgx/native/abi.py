@@ -421,12 +421,13 @@ class LeafEnd(IntEnum):
     """How the leaf of an :attr:`Ask.LEAF` ended; :attr:`Request.result` of the answer.
 
     SILENT: it touches neither RAX nor flags. RESULT: arg0 is RAX, arg1 the status flags. FAULT: arg0 is the vector,
-    arg1 the error code, arg2 the address, and arg3 a :class:`LeafSignal`.
+    arg1 the error code, arg2 the address, and arg3 a :class:`LeafSignal`. AGAIN: it is still to be executed.
     """
 
     SILENT = 0
     RESULT = 1
     FAULT = 2
+    AGAIN = 3
 
 
 class LeafSignal(IntEnum):

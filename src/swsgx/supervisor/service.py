@@ -527,15 +527,15 @@ class Service:
             late = process.engine.pending
             vma = process.mm.vma_at(address)
             hole = vma is not None and not vma.encl.has_page(address)
-            # The host has its own page-table entries, which say nothing of the model's.
-            found = resolve(process.mm, address, code if inside else code & ~PageFaultCode.P)
-            if found.action is FaultAction.SIGBUS:
-                return Fault.BUS
-            if not found.resolved and found.action is not FaultAction.OOM:
-                return Fault.OWN
-            # Outside, a page that exists is out of reach for reasons of ours, unless isolation takes care of it.
-            appeared = hole and self.settings.hides
-            return Fault.AGAIN if inside or late or appeared else Fault.OWN
+        # The host has its own page-table entries, which say nothing of the model's.
+        found = resolve(process.mm, address, code if inside else code & ~PageFaultCode.P)
+        if found.action is FaultAction.SIGBUS:
+            return Fault.BUS
+        if not found.resolved and found.action is not FaultAction.OOM:
+            return Fault.OWN
+        # Outside, a page that exists is out of reach for reasons of ours, unless isolation takes care of it.
+        appeared = hole and self.settings.hides
+        return Fault.AGAIN if inside or late or appeared else Fault.OWN
 
     def _leaf(self, notification: Notification, memory: TargetMemory, request: Request) -> None:
         """A leaf that the machine carries out for a thread that is inside."""
@@ -548,7 +548,9 @@ class Service:
             return
         done = execute(process.mm, encl, Enclu(request.arg0), request.arg2, request.arg3, request.arg4)
         end = LeafEnd.SILENT
-        if done.fault is not None:
+        if done.resolution is not None and done.resolution.resolved:
+            end = LeafEnd.AGAIN
+        elif done.fault is not None:
             end = LeafEnd.FAULT
             self._leaf_fault(process, request, done.fault, done.resolution)
         elif done.result is not None:
