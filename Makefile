@@ -11,16 +11,16 @@ SOURCES := src tests tools build_native.py
 PYTEST := $(BIN)/python -m pytest
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check bench conformance wheel clean distclean native examples tools-present format
+.PHONY: help run test check bench conformance wheel clean distclean native examples tools-present format compiled
 .NOTPARALLEL:
 
 help: ## list the commands
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-run: $(STAMP) native examples ## build an example enclave, measure, sign, load and enter it, with an exception inside
+run: $(STAMP) native examples compiled ## build an example enclave, measure, sign, load and enter it, with an exception inside
 	@$(BIN)/python tools/first_light.py
 
-test: $(STAMP) native examples ## run the tests
+test: $(STAMP) native examples compiled ## run the tests
 	$(PYTEST) -n auto
 
 check: $(STAMP) ## what CI checks besides the tests: format, lint, types, imports, spelling, C warnings, headers
@@ -36,10 +36,10 @@ format: $(STAMP) ## let ruff format the code and fix what it can
 	$(BIN)/ruff check --fix $(SOURCES)
 	$(BIN)/ruff format $(SOURCES)
 
-bench: $(STAMP) native examples ## print the budgets: NAME measured RATIO bound BOUND ok|SHORT
+bench: $(STAMP) native examples compiled ## print the budgets: NAME measured RATIO bound BOUND ok|SHORT
 	@$(BIN)/python tools/bench.py
 
-conformance: $(STAMP) native examples ## run the kernel's own test enclave and measuring code against ours
+conformance: $(STAMP) native examples compiled ## run the kernel's own test enclave and measuring code against ours
 	$(PYTEST) tests/conformance -m conformance
 
 wheel: $(STAMP) ## build the wheel, with the C images in it, into dist/
@@ -48,6 +48,10 @@ wheel: $(STAMP) ## build the wheel, with the C images in it, into dist/
 
 native: tools-present ## build the C images
 	@$(MAKE) --no-print-directory --silent -C native
+
+# Each `swsgx run` in a test is a new Python, and some environments let it write no byte code.
+compiled: $(STAMP)
+	@$(BIN)/python -m compileall -q src
 
 examples: tools-present ## build the example enclaves
 	@$(MAKE) --no-print-directory --silent -C examples

@@ -281,6 +281,7 @@
 #define ANSWER_CALLS                     1
 #define ANSWER_PASS                      2
 #define ANSWER_ARM_FIRST                 3
+#define ANSWER_LAST                      4
 
 /* Numbers of a HostCall that are no system calls: the image does them itself. */
 #define OWN_CALL_PIN                     0x53475810
@@ -673,7 +674,7 @@ struct swsgx_host_call {
 	uint64_t arg3;
 	uint64_t arg4;
 	uint64_t arg5;
-	uint64_t result; /* what it gave, filled in by the process */
+	uint64_t result; /* what it gave, filled in by the process; with LAST, before that: what it must give */
 } __attribute__((packed, aligned(8)));
 _Static_assert(sizeof(struct swsgx_host_call) == 64, "size of swsgx_host_call");
 _Static_assert(offsetof(struct swsgx_host_call, number) == 0, "swsgx_host_call.number");

@@ -73,6 +73,22 @@ static long make_call(const struct swsgx_host_call *call)
 	}
 }
 
+/* Make the calls of an answer. True: each gave what was expected. */
+static bool make_calls(request_t *request)
+{
+	bool expected = true;
+
+	for (uint32_t i = 0; i < request->count && i < CALLS_AT_ONCE; i++) {
+		struct swsgx_host_call *call = (struct swsgx_host_call *)request->calls + i;
+		uint64_t result = (uint64_t)make_call(call);
+
+		expected &= result == call->result;
+		call->result = result;
+	}
+	request->op = ASK_CONTINUE;
+	return expected;
+}
+
 static uint32_t ask_blocked(request_t *request)
 {
 	const uint32_t op = request->op;
@@ -82,12 +98,11 @@ static uint32_t ask_blocked(request_t *request)
 
 		switch (answer) {
 		case ANSWER_CALLS:
-			for (uint32_t i = 0; i < request->count && i < CALLS_AT_ONCE; i++) {
-				struct swsgx_host_call *call = (struct swsgx_host_call *)request->calls + i;
-
-				call->result = (uint64_t)make_call(call);
-			}
-			request->op = ASK_CONTINUE;
+			make_calls(request);
+			break;
+		case ANSWER_LAST:
+			if (make_calls(request))
+				return ANSWER_DONE;
 			break;
 		case ANSWER_ARM_FIRST:
 			if (!arm()) {

@@ -53,10 +53,9 @@ class Driver:
             every thread that was inside the enclave has left it once. Until it does, the pages stay where they are, out
             of everybody's reach: those who touch them try again. None: engines act at once, and nobody can be
             made to leave; then enclaves are left alone while somebody is inside.
-        demand: engines map evicted pages, too: who touches one waits until it is loaded (:attr:`loaded`), so no
-            protection changes when a page leaves or comes. Pages vanish for all at the moment they are written out.
+        demand: engines map evicted pages, too: who touches one waits until it is loaded, so no protection changes when
+            a page leaves or comes. Pages vanish for all at the moment they are written out.
         evictable: whether pages of an enclave may leave the EPC; asked when they come.
-        loaded: called when pages came back, with the enclave and runs (first, count); locks may be held.
         wake: called, without any lock, when EPC is short: Linux's wake_up of ksgxd. By default pages are reclaimed
             before it returns; an owner may have another thread call ``reclaimer.balance``.
         leaked: EPC frames that could not be removed, lost for ever.
@@ -86,7 +85,6 @@ class Driver:
         self.shootdown: Callable[[Encl], bool] | None = None
         self.demand = False
         self.evictable: Callable[[Encl], bool] = lambda _encl: True
-        self.loaded: Callable[[Encl, list[tuple[int, int]]], None] = lambda _encl, _runs: None
         self.wake: Callable[[], None] = self.reclaimer.balance
         self._enclaves: dict[int, Encl] = {}
         self._last_enclave = 0

@@ -337,6 +337,11 @@ class Encl:
         perms[(self.max_prot[first:last] & prot) != prot] = 0
         return perms
 
+    def _effective_one(self, index: int, prot: int) -> int:
+        if prot & ~int(self.max_prot[index]):
+            return 0
+        return self._usable_one(index, int(self.store.frame_map[index])) & prot & _PERM
+
     def runs(self, start: int, end: int, prot: int) -> Iterator[MappedRun]:
         """Effective protection of a VMA's range, as runs that cover it without gap."""
         first, last = self.clip(start, end)
@@ -344,6 +349,9 @@ class Encl:
             yield MappedRun(Linaddr(start), end - start, 0)
             return
         low, high = self.base + first * PAGE_SIZE, self.base + last * PAGE_SIZE
+        if last - first == 1 and start == low and end == high:
+            yield MappedRun(Linaddr(start), PAGE_SIZE, self._effective_one(first, prot))
+            return
         if start < low:
             yield MappedRun(Linaddr(start), low - start, 0)
         perms = self.effective(first, last, prot)
@@ -435,6 +443,9 @@ class Encl:
         if any(self.paging.is_evicted(index) for index in indexes.tolist()):
             driver.count("faults", 1)
         driver.balance()
+        ahead = self.paging.ahead(int(indexes[0])) if len(indexes) else 0
+        if ahead and driver.cpu.epc.free_count < driver.reclaimer.low + ahead + len(indexes):
+            driver.reclaimer.reclaim(ahead)  # many at a time cost less each
         outcome = OK
         for _ in range(_LOAD_TRIES):
             with self.mutex:

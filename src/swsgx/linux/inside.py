@@ -15,11 +15,12 @@ from swsgx.cpu.enclu.eaccept import eaccept
 from swsgx.cpu.enclu.eacceptcopy import eacceptcopy
 from swsgx.cpu.enclu.emodpe import emodpe
 from swsgx.cpu.enclu.operands import Inside, page_fault
-from swsgx.cpu.faults import Fault, GeneralProtection, LeafResult, PageFault, invariant
+from swsgx.cpu.faults import SUCCESS, Fault, GeneralProtection, LeafResult, PageFault, invariant
 from swsgx.isa.address import PAGE_SIZE, EpcAddr, Linaddr
 from swsgx.isa.flags import PageFaultCode
 from swsgx.isa.leaves import Enclu
 from swsgx.linux.fault import FaultAction, Resolution, resolve
+from swsgx.linux.fresh import accept_fresh
 from swsgx.linux.vma import shown_prot
 from swsgx.native.abi import EpcmState, VmaBits
 
@@ -106,8 +107,11 @@ def execute(mm: AddressSpace, encl: Encl, leaf: Enclu, rbx: int, rcx: int, rdx: 
     invariant(mapping is not None, "ENCLU: inside an enclave that is mapped")
     if mapping is None:
         return Executed()
-    paging = ProcessPaging(mapping)
     index = (rcx - encl.base) // PAGE_SIZE
+    if leaf is Enclu.EACCEPT and accept_fresh(encl, mapping, rbx, rcx):
+        encl.pages_changed(index, 1)
+        return Executed(SUCCESS)
+    paging = ProcessPaging(mapping)
     before = _usable(encl, index)
     done = Executed()
     for _ in range(_TRIES):

@@ -236,6 +236,10 @@ class EnclavePaging:
             return self._refuse(errno.EAGAIN, "an EPC page is free", "a free page", "none at present")
         return driver.no_page()
 
+    def ahead(self, first: int) -> int:
+        """How many pages would be loaded with this one if there is EPC for them."""
+        return self._ahead if first == self._next else 0
+
     def _with_followers(self, missing: Indexes, spare: int) -> Indexes:
         """The pages, and some evicted ones behind the last, if the first is where the load before ended."""
         first, last = int(missing[0]), int(missing[-1]) + 1
@@ -282,9 +286,7 @@ class EnclavePaging:
         self.slots.give(numbers)
         self.evicted -= len(indexes)
         self._file().free(indexes)
-        if driver.demand:
-            driver.loaded(self.encl, consecutive(indexes))
-        else:
+        if not driver.demand:
             self._loaded.append(indexes)
         driver.count("eldu", len(indexes))
         driver.reclaimer.enlist(self.encl, indexes)

@@ -132,6 +132,14 @@ class Reclaimer:
         with self._lock:
             if not len(encl.listed):
                 return  # the enclave has ended
+            if len(indexes) == 1:  # as for each page that an enclave accepts
+                index = int(indexes[0])
+                self._length += not encl.listed[index]
+                encl.listed[index] = 1
+                if not encl.queued[index]:
+                    encl.queued[index] = 1
+                    self._queue.append((encl, indexes))
+                return
             self._length += len(indexes) - int(encl.listed[indexes].sum())
             encl.listed[indexes] = 1
             # What was taken off the list has an entry yet, and its old place.

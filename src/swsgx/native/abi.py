@@ -442,13 +442,15 @@ class Answer(IntEnum):
     """What the supervisor says to it.
 
     DONE: :attr:`Request.result` is the result. CALLS: make these calls, then CONTINUE. PASS: none of ours, make the
-    program's call. ARM_FIRST: ask ARM, then the same again.
+    program's call. ARM_FIRST: ask ARM, then the same again. LAST: make these calls; if each gives what HostCall.result
+    says now, it is DONE; else CONTINUE.
     """
 
     DONE = 0
     CALLS = 1
     PASS = 2
     ARM_FIRST = 3
+    LAST = 4
 
 
 class OwnCall(IntEnum):
@@ -472,7 +474,7 @@ class HostCall(Layout, size=64, align=8, source=SWSGX):
     arg3 = u64(32)
     arg4 = u64(40)
     arg5 = u64(48)
-    result = u64(56, "what it gave, filled in by the process")
+    result = u64(56, "what it gave, filled in by the process; with LAST, before that: what it must give")
 
 
 class Request(Layout, size=736, align=8, source=SWSGX):

@@ -238,22 +238,15 @@ class TargetEngine:
                     return encl, (address - base) // PAGE_SIZE
         return None
 
-    def came(self, encl: Encl, runs: list[tuple[int, int]]) -> None:
-        """Pages are there again: who waits for them goes on."""
-        attached = self._attached.get(encl)
-        if attached is None or self.watched is None or not attached.none:
-            return
-        for base in (encl.base, attached.slot.contents):
-            for first, count in runs:
-                self.watched.wake(base + first * PAGE_SIZE, count * PAGE_SIZE)
-
     def refuse(self, encl: Encl, index: int) -> bool:
         """A page will not come back: who touches it gets SIGBUS. False: that cannot be done here."""
         attached = self._attached.get(encl)
         if attached is None or self.watched is None:
             return True
-        refused = [self.watched.refuse(b + index * PAGE_SIZE) for b in (encl.base, attached.slot.contents)]
-        self.came(encl, [(index, 1)])
+        refused = []
+        for base in (encl.base, attached.slot.contents):
+            refused.append(self.watched.refuse(base + index * PAGE_SIZE))
+            self.watched.wake(base + index * PAGE_SIZE, PAGE_SIZE)
         return refused[0]
 
     def close(self) -> None:
@@ -443,9 +436,9 @@ class TargetEngine:
             self._steps += steps
             return
         slot = self._slot_address(attached)
-        self._steps += [Call(OwnCall.PIN, (slot,)), *steps]
+        self._steps += [Call(OwnCall.PIN, (slot,), 0), *steps]
         self._store_runs(attached)
-        self._steps.append(Call(OwnCall.UNPIN, (slot,)))
+        self._steps.append(Call(OwnCall.UNPIN, (slot,), 0))
 
     def _store_runs(self, attached: _Attached) -> None:
         table, count = attached.runs.table()

@@ -12,7 +12,8 @@ What was learnt:
 - a page is filled by one pwrite(2) of all of it: the kernel keeps the page locked meanwhile, so nobody sees half.
 - USER_MODE_ONLY is what ordinary users may have. System calls that meet a page which is out say EFAULT. It also keeps
   us from waiting for ourselves, when we read memory of a program that is a page which is out.
-- each thread that waits has its message, so a wake-up that comes too early is only the first of two.
+- each thread that waits has its message, so whoever loads a page need not think of who waits for it, and a wake-up
+  that comes too early is only the first of two.
 """
 
 from __future__ import annotations

@@ -6,6 +6,7 @@ import contextlib
 import struct
 from collections import deque
 from collections.abc import Iterable
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from swsgx.linux.mm import AddressSpace
@@ -18,6 +19,9 @@ if TYPE_CHECKING:
     from swsgx.supervisor.engine import TargetEngine
 
 __all__ = ["TargetProcess", "status_of"]
+
+#: Links of a folder with one folder in it.
+_FOLDER_OF_ONE = 3
 
 
 def status_of(tid: int) -> dict[str, str]:
@@ -57,6 +61,7 @@ class TargetProcess:
         memory: its memory.
         turns: answers that wait for those before them; the service's own.
         busy: one is being given.
+        unconfirmed: token of the last answer with calls, if it need not be told how they ended; 0: none.
     """
 
     def __init__(
@@ -70,6 +75,7 @@ class TargetProcess:
         self.memory: TargetMemory = engine.memory
         self.turns: deque[Any] = deque()
         self.busy = False
+        self.unconfirmed = 0
         self._areas: list[tuple[int, int]] = []
 
     def task(self, tid: int, blocked: int, files: NodeFiles) -> Task:
@@ -91,6 +97,14 @@ class TargetProcess:
             files=Descriptors(files, self.pid),
             signal_pending=pending,
         )
+
+    @property
+    def has_one_thread(self) -> bool:
+        """Whether the process has one thread only."""
+        try:
+            return Path(f"/proc/{self.pid}/task").stat().st_nlink == _FOLDER_OF_ONE
+        except OSError:
+            return False
 
     def inside(self) -> set[int]:
         """Linear addresses of the TCSs that threads of the process are inside with."""

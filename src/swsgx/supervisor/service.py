@@ -124,6 +124,7 @@ class Service:
         traced_execs: processes that exec while a tracer of the tree traces them, and have no image yet.
         traced_later: processes that become tracees of their parents when they exec.
         filled: called with a task and its memory's descriptor when a program has its image and has not run.
+        code_mapped: answers a question about mapped code; False: it is none.
         failed: called with an exception of a thread of ours.
 
     Attributes:
@@ -138,6 +139,7 @@ class Service:
         traced_execs: set[int],
         traced_later: set[int],
         filled: Callable[[int, int], None],
+        code_mapped: Callable[[Notification], bool],
         failed: Callable[[BaseException], None],
     ) -> None:
         self._listener = listener
@@ -148,6 +150,7 @@ class Service:
         self.traced_execs = traced_execs
         self.traced_later = traced_later
         self.filled = filled
+        self._code_mapped = code_mapped
         self._failed = failed
         self._trace = Recorder([self._traced] if settings.trace >= 0 else [])
         self.cpu = Cpu(settings.model(), random=os.urandom, trace=self._trace)
@@ -168,7 +171,6 @@ class Service:
             self.cpu, settings.profile(), trace=self._trace, backing_pages=_BACKING_PAGES if demand else 0
         )
         driver.demand = demand
-        driver.loaded = self._came
         # Pages vanish from all processes when they are written out: nobody need be made to leave.
         driver.shootdown = lambda _encl: True
         return driver
@@ -264,11 +266,6 @@ class Service:
                 process.engine.give_watch(lambda fd, number: self._listener.give_at(notification, fd, number))
         self._reply(notification, memory, request, Answer.DONE)
 
-    def _came(self, encl: Encl, runs: list[tuple[int, int]]) -> None:
-        """Pages are in the EPC again."""
-        for process in list(self._processes.values()):
-            process.engine.came(encl, runs)
-
     def pidfds_of(self, pid: int) -> list[int]:
         """Those of one process."""
         return [pidfd for pidfd, process in self._pidfds.items() if process.pid == pid]
@@ -337,7 +334,7 @@ class Service:
             self._forked(notification, memory, request)
         elif op == Ask.CHILD:
             self._child(notification, memory, request)
-        else:
+        elif op != Ask.CODE or not self._code_mapped(notification):
             self._reply(notification, memory, request, Answer.DONE, -errno.ENOSYS)
 
     def _reply(
@@ -455,6 +452,10 @@ class Service:
     def _queue(self, process: TargetProcess, turn: _Turn) -> None:
         """Steps of one process are done in the order in which they were decided, whichever threads decided them."""
         with process.mm.lock:
+            if process.unconfirmed:
+                with self._lock:
+                    self._conversations.pop(process.unconfirmed, None)
+                process.unconfirmed = 0
             if turn.request.op != Ask.LEAF:  # which maps nothing new
                 process.tell_areas()
             turn.carrier.steps = process.engine.take()
@@ -492,6 +493,8 @@ class Service:
         if conversation is None:
             self._reply(notification, memory, request, Answer.DONE, -errno.EINVAL)
             return
+        if conversation.process is not None:
+            conversation.process.unconfirmed = 0
         conversation.carrier.collect(request)
         self._go_on(notification, memory, request, request.token)
 
@@ -505,6 +508,14 @@ class Service:
             more = carrier.send(request, self._listener, notification)
         if more:
             request.count = carrier.count
+            process = conversation.process
+            if process is not None and conversation.finish is None and self._ends(process, carrier):
+                # Its next question says that they went well, and nobody else of the process asks before.
+                process.unconfirmed = token
+                request.token = token
+                self._reply(notification, memory, request, Answer.LAST, carrier.result)
+                self._next(process)
+                return
             self._reply(notification, memory, request, Answer.CALLS)
             return
         with self._lock:
@@ -519,6 +530,12 @@ class Service:
         self._reply(notification, memory, request, Answer(carrier.answer), result)
         if conversation.process is not None:
             self._next(conversation.process)
+
+    @staticmethod
+    def _ends(process: TargetProcess, carrier: Carrier) -> bool:
+        """Whether the process need not come back when it has made the calls."""
+        done = carrier.answer == Answer.DONE and not carrier.token
+        return done and carrier.last and not process.turns and process.has_one_thread
 
     def _fault(self, process: TargetProcess, request: Request) -> int:
         """A page of an enclave mapping that is not there, touched inside (a check is given) or outside."""

@@ -152,6 +152,12 @@ class Carrier:
         """Calls that were put into the request."""
         return len(self._sent)
 
+    @property
+    def last(self) -> bool:
+        """Whether nothing is left to do behind the calls in the request, if they give what they must."""
+        known = all(call.expected is not None for call in self._sent)
+        return known and not self.steps and not self._given and self.more is None and self.failure is None
+
     def fail(self, error: OSError) -> None:
         """The steps cannot be gone on with."""
         self.failure = HostRefused(0, error.errno or errno.EIO)
@@ -244,7 +250,7 @@ class Carrier:
         REGISTER.pack_into(request.buffer, at, step.start, step.length, REGISTER_MISSING, 0)
         self._watched[len(self._sent)] = step
         argument = request_at + at
-        self._append(request, Call(_NR_IOCTL, (self.watcher.watch_number, IOCTL_REGISTER, argument)))
+        self._append(request, Call(_NR_IOCTL, (self.watcher.watch_number, IOCTL_REGISTER, argument), 0))
         return True
 
     def _word(self, arg: int | Fd, listener: Listener, notification: Notification) -> int:
@@ -258,6 +264,10 @@ class Carrier:
         words = [int(arg) & (1 << 64) - 1 for arg in call.args if not isinstance(arg, Fd)]
         words += [0] * (6 - len(words))
         _HOST_CALL.pack_into(
-            request.buffer, _CALLS_AT + len(self._sent) * HostCall.size_of, call.number, *words, 0
+            request.buffer,
+            _CALLS_AT + len(self._sent) * HostCall.size_of,
+            call.number,
+            *words,
+            call.expected or 0,
         )
         self._sent.append(call)

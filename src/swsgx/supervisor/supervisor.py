@@ -181,7 +181,7 @@ class Supervisor:
 
     def _asked(self, listener: Listener, notification: Notification) -> None:
         """A program asks for the SGX machine, or of it, or has mapped code."""
-        if self._settings.patch and self._cpuid().asked(listener, notification):
+        if self._service is None and self._code_mapped(notification):
             return
         if self._service is None:
             from swsgx.supervisor.service import Service
@@ -193,9 +193,16 @@ class Supervisor:
                 self._traced_execs,
                 self._traced_later,
                 self._filled,
+                self._code_mapped,
                 self._failed,
             )
         self._service.answer(notification)
+
+    def _code_mapped(self, notification: Notification) -> bool:
+        """If a program has mapped code, patch it, and answer."""
+        if self._listener is None or not self._settings.patch:
+            return False
+        return self._cpuid().asked(self._listener, notification)
 
     def _announced(self, listener: Listener, notification: Notification) -> None:
         """A task is about to exec."""

@@ -29,6 +29,7 @@ operations:
 	.long	op_frame_get - operations, op_frame_add - operations, op_cssa - operations, op_simd - operations
 	.long	op_exit_to - operations, op_enclu - operations, op_push - operations, op_step - operations
 	.long	op_leaf - operations, op_grow - operations
+	.long	op_sweep - operations
 
 leave:
 	eexit
@@ -151,6 +152,12 @@ op_grow:
 	dec	%rdx
 	jnz	1b
 	mov	%r10, %rcx
+	jmp	leave
+op_sweep:
+	incq	(%rsi)
+	add	$0x1000, %rsi
+	dec	%rdx
+	jnz	op_sweep
 	jmp	leave
 op_push:
 	push	%rsi

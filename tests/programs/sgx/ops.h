@@ -22,7 +22,8 @@
 #define OP_STEP 19	/* *B += 1 (64 bits) again and again until *A (32 bits) is not 0 */
 #define OP_LEAF 20	/* ENCLU with the leaf B and the struct leaf at A, all status flags set before */
 #define OP_GROW 21	/* EACCEPT of A and the B - 1 pages behind it, RW, that appear by it; *C = how many it refused */
-#define OP_COUNT 22
+#define OP_SWEEP 22	/* adds 1 to the 8 bytes at A, and at the same place of the B - 1 pages behind it */
+#define OP_COUNT 23
 
 /* Offsets in the GPR area of an SSA frame. */
 #define FRAME_RIP 136
