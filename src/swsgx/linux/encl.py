@@ -303,6 +303,10 @@ class Encl:
         0 unless it is a REG page that waits for no EACCEPT. A permission restriction under way (PR) takes nothing
         beyond what EMODPR has taken already.
         """
+        with self.mutex:  # else a page leaves the EPC, and another comes to its frame, while we look
+            return self._all_usable(first, last)
+
+    def _all_usable(self, first: int, last: int) -> Bytes:
         frames = self.store.frame_map[first:last]
         if last - first == 1:  # as for each page that is accepted, where arrays cost more than they give
             return np.full(1, self._usable_one(first, int(frames[0])), np.uint8)

@@ -89,6 +89,7 @@ class _Conversation:
     """A question that takes more than one answer."""
 
     carrier: Carrier
+    key: int
     finish: Callable[[], None] | None = None
     process: TargetProcess | None = None
 
@@ -287,6 +288,9 @@ class Service:
             process.engine.take()
             process.engine.close()
             self.files.reap()
+            # Of threads that died before they came back.
+            for token in [t for t, c in self._conversations.items() if c.key == process.key]:
+                del self._conversations[token]
 
     def drop_forks(self) -> bool:
         """Drop the forks whose children ended before they asked. True: ask again in a while."""
@@ -344,13 +348,14 @@ class Service:
         request: Request,
         answer: Answer,
         result: int = 0,
-    ) -> None:
+    ) -> bool:
+        """False: the task has died."""
         request.result = result & _BITS_64
         try:
             memory.write(notification.argument, bytes(request.buffer))
         except BadAddress:
-            return  # it has died
-        self._listener.reply(notification, int(answer))
+            return False
+        return self._listener.reply(notification, int(answer))
 
     def _call(self, notification: Notification, memory: TargetMemory, request: Request) -> None:
         process = self._processes.get(request.key)
@@ -484,7 +489,7 @@ class Service:
     ) -> None:
         token = next(self._tokens)
         with self._lock:
-            self._conversations[token] = _Conversation(carrier, finish, process)
+            self._conversations[token] = _Conversation(carrier, request.key, finish, process)
         request.token = token
         self._go_on(notification, memory, request, token)
 
@@ -523,11 +528,13 @@ class Service:
         if conversation.finish is not None:
             conversation.finish()
         result = carrier.result
-        if carrier.failure is not None and not carrier.tolerant:
-            self.settings.tell(f"{carrier.failure}")
-            result = -carrier.failure.errno
+        refused = carrier.failure if not carrier.tolerant else None
+        if refused is not None:
+            result = -refused.errno
         request.token = carrier.token
-        self._reply(notification, memory, request, Answer(carrier.answer), result)
+        lives = self._reply(notification, memory, request, Answer(carrier.answer), result)
+        if refused is not None and lives:
+            self.settings.tell(f"{refused}")
         if conversation.process is not None:
             self._next(conversation.process)
 
