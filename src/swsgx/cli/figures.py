@@ -87,14 +87,15 @@ def _at_least(value: int, exact: bool) -> str:
     return str(value) if exact else f">={value}"
 
 
-def lines_of(told: Mapping[str, Any], rates: Mapping[str, float] | None = None) -> list[str]:
+def lines_of(tree: Tree, told: Mapping[str, Any], rates: Mapping[str, float] | None = None) -> list[str]:
     """A tree's figures.
 
     Args:
-        told: the tree's answer.
+        tree: which it is.
+        told: its answer.
         rates: of the totals, how many a second; shown where they are not 0.
     """
-    lines = [f"swsgx run {told['front']}: {command_of(told)}"]
+    lines = [f"swsgx run {tree.pid}: {command_of(told)}"]
     machine = told["machine"]
     if machine is None:
         return [*lines, NOT_YET]

@@ -9,7 +9,7 @@ import click
 from swsgx.cli.errors import one_line
 from swsgx.cli.figures import NOT_YET, chosen, command_of, lines_of, nobody, refused_as_told
 from swsgx.cli.output import show_json, show_table
-from swsgx.supervisor.trees import NoAnswer, ask
+from swsgx.supervisor.trees import NoAnswer, Tree, ask
 
 __all__ = ["command"]
 
@@ -22,31 +22,31 @@ def command(pid: int | None, as_json: bool) -> None:
 
     Without PID: of the only one that runs; if there are several, a list of them.
     """
-    told: list[dict[str, Any]] = []
+    told: list[tuple[Tree, dict[str, Any]]] = []
     with refused_as_told():
         found = chosen(pid)
         for tree in found:
             try:
-                told.append(ask(tree))
+                told.append((tree, ask(tree)))
             except NoAnswer as error:
                 if len(found) == 1:
                     raise
                 click.echo(one_line(f"swsgx stat: {error}"), err=True)  # the others are shown
     if as_json:
-        show_json({"trees": told})
+        show_json({"trees": [answer for _, answer in told]})
         return
     if not told:
         raise nobody()
     if len(found) == 1:
-        click.echo("\n".join(lines_of(told[0])))
+        click.echo("\n".join(lines_of(*told[0])))
         return
-    show_table(("PID", "ENCLAVES", "EPC", "PROGRAM"), [_row(one) for one in told], right=("ENCLAVES", "EPC"))
+    show_table(("PID", "ENCLAVES", "EPC", "PROGRAM"), [_row(*one) for one in told], right=("ENCLAVES", "EPC"))
     click.echo("\n`swsgx stat PID` shows one of them.")
 
 
-def _row(told: dict[str, Any]) -> list[object]:
+def _row(tree: Tree, told: dict[str, Any]) -> list[object]:
     machine = told["machine"]
     if machine is None:
-        return [told["front"], "-", "-", f"{command_of(told)}  ({NOT_YET})"]
+        return [tree.pid, "-", "-", f"{command_of(told)}  ({NOT_YET})"]
     used = 100 * (machine["epc_total"] - machine["epc_free"]) / machine["epc_total"]
-    return [told["front"], len(machine["enclaves"]), f"{used:.0f}%", command_of(told)]
+    return [tree.pid, len(machine["enclaves"]), f"{used:.0f}%", command_of(told)]

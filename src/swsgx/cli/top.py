@@ -37,7 +37,7 @@ def command(ctx: click.Context, pid: int | None, interval: float) -> None:
         if not found:
             raise nobody()
         if len(found) > 1:
-            pids = ", ".join(str(tree.front) for tree in found)
+            pids = ", ".join(str(tree.pid) for tree in found)
             raise Refused(f"several are running, {pids}: name one, `swsgx top PID`; `swsgx stat` lists them")
         watched = _Watched(found[0])
         watched.look()
@@ -68,7 +68,7 @@ class _Watched:
             name: (counts[name] - value) / passed for name, value in self._before.items() if name in counts
         }
         self._before, self._at = counts, now
-        self.lines = lines_of(told, rates)
+        self.lines = lines_of(self.tree, told, rates)
 
 
 def _ended(error: NoAnswer) -> int:

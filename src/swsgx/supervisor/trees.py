@@ -52,6 +52,11 @@ class Tree:
     supervisor: int
 
     @property
+    def pid(self) -> int:
+        """The command's process id; when it has ended, and left something running, the supervisor's."""
+        return self.front if parent_of(self.supervisor) == self.front else self.supervisor
+
+    @property
     def mine(self) -> bool:
         """Whether it will answer."""
         return os.geteuid() in (0, self.uid)
@@ -76,7 +81,7 @@ def trees() -> list[Tree]:
 def tree_of(pid: int, among: list[Tree]) -> Tree | None:
     """The tree that a process belongs to: as the command, as the supervisor, or as what runs under it."""
     for tree in among:
-        if pid == tree.front and parent_of(tree.supervisor) == tree.front:
+        if pid == tree.pid:
             return tree
     supervisors = {tree.supervisor: tree for tree in among}
     at = leader_of(pid)
@@ -119,7 +124,7 @@ def ask(tree: Tree) -> dict[str, Any]:
     Raises:
         NoAnswer: it has ended, does not answer, does not answer us, or says what we do not understand.
     """
-    who = f"the swsgx run of process {tree.front}"
+    who = f"the swsgx run of process {tree.pid}"
     until = time.monotonic() + _WAIT
     try:
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
