@@ -511,7 +511,9 @@ def test_top_fits_its_page_to_a_terminal_that_changes(told: Told) -> None:
         terminal.until("q: end")
         terminal.resize(5, 20)
         page = terminal.until(r"lines more.*\r\n.*\x1b\[0m")
-        lines = re.sub(r"\x1b\[[?0-9]*[a-zA-Z]", "", page.rpartition("\x1b[H")[2]).split("\r\n")
+        lines = (
+            re.sub(r"\x1b\[[?0-9]*[a-zA-Z]", "", page.rpartition("\x1b[H")[2]).replace("\r", "").split("\n")
+        )
         assert len(lines) == 5
         assert all(len(line) <= 20 for line in lines)
         terminal.resize(1, 1)

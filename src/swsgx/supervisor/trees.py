@@ -129,9 +129,7 @@ def ask(tree: Tree) -> dict[str, Any]:
     try:
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
             _connect(connection, tree.name, until)
-            credentials = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, UCRED.size)
-            if UCRED.unpack(credentials)[:2] != (tree.supervisor, tree.uid):
-                raise NoAnswer(f"{who}: somebody else listens at its name; end that one")
+            _believe(connection, tree, who)
             text = _read(connection, until)
     except TimeoutError:
         raise NoAnswer(f"{who}: its supervisor does not answer within {_WAIT:g} seconds") from None
@@ -152,6 +150,12 @@ def _connect(connection: socket.socket, name: str, until: float) -> None:
             if time.monotonic() > until:
                 raise TimeoutError from None
             time.sleep(0.01)
+
+
+def _believe(connection: socket.socket, tree: Tree, who: str) -> None:
+    credentials = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, UCRED.size)
+    if UCRED.unpack(credentials)[:2] != (tree.supervisor, tree.uid):
+        raise NoAnswer(f"{who}: somebody else listens at its name; end that one")
 
 
 def _read(connection: socket.socket, until: float) -> bytes:
