@@ -66,6 +66,7 @@ def running(*words: str | Path, options: tuple[str, ...] = ()) -> Iterator[Told]
         command, env=environment(), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     ) as process:
         try:
+            supervisor_of(process.pid)
             yield Told(process)
         finally:
             process.kill()
@@ -128,7 +129,6 @@ def tree_named(front: int) -> trees.Tree:
 
 def test_before_anybody_uses_sgx_there_is_no_machine() -> None:
     with running("cat") as cat:
-        supervisor_of(cat.pid)
         tree = answer(cat.pid)
         assert (tree["version"], tree["front"], tree["program"]) == (1, cat.pid, ["cat"])
         assert tree["machine"] is None
