@@ -25,7 +25,7 @@ def machine_figures(service: Service) -> dict[str, Any]:
     """Of a machine, its enclaves and its processes; docs/run.md says what each number is."""
     figures = asdict(service.driver.figures())
     inside: Counter[int] = Counter()
-    processes = [_process(process, inside, service.settings.hides) for process in service.processes()]
+    processes = [_process(process, inside) for process in service.processes()]
     for enclave in figures["enclaves"]:
         enclave["pids"] = sorted(p["pid"] for p in processes if enclave["number"] in p["enclaves"])
         enclave["inside"] = inside[enclave["number"]]
@@ -35,7 +35,7 @@ def machine_figures(service: Service) -> dict[str, Any]:
     return {**figures, "counts": counts, "eenter_exact": exact, "processes": processes}
 
 
-def _process(process: TargetProcess, inside: Counter[int], hides: bool) -> dict[str, Any]:
+def _process(process: TargetProcess, inside: Counter[int]) -> dict[str, Any]:
     """One process. Its threads that are inside are added up in ``inside``, by the number of the enclave."""
     mapped = list(process.mm.mappings)
     told: dict[str, Any] = {
@@ -45,7 +45,7 @@ def _process(process: TargetProcess, inside: Counter[int], hides: bool) -> dict[
         "threads": 0,
         "inside": 0,
         "eenter": 0,
-        "eenter_exact": hides and not any(encl.debug for encl in mapped),
+        "eenter_exact": process.engine.counts_all,
         "aex": 0,
     }
     for lp in process.processors():

@@ -148,4 +148,4 @@ class Inquiries:
                 told["machine"] = machine_figures(service)
             except Exception as error:  # figures are not worth a run
                 told["bug"] = f"{type(error).__name__}: {error}"
-        return json.dumps(told).encode()
+        return json.dumps(told, default=int).encode()
