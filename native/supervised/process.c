@@ -36,7 +36,7 @@ static long ask_about(uint32_t op, uint64_t token, uint64_t argument)
 	return op == ASK_FORK ? (long)request.token : (long)request.result;
 }
 
-/* What a child has of other threads is of nobody now. */
+/* What a child has of other threads is of nobody now; what they did is counted in the parent. */
 static void become_child(lp_t *mine)
 {
 	monitor_state.pid = (uint32_t)sys_getpid();
@@ -45,6 +45,7 @@ static void become_child(lp_t *mine)
 
 		if (!lp->attached && !lp->fsbase)
 			break;
+		lp->eenter_count = lp->aex_count = 0;
 		if (lp == mine || !lp->attached)
 			continue;
 		lp->record = 0;

@@ -155,6 +155,7 @@ def test_a_reader_that_closes_early_is_no_error_message(checkout: Path, enclave:
         (["--version"], {"numpy", "cryptography", "rich", "elftools", "swsgx.cpu", "swsgx.inprocess"}),
         (["--help"], {"numpy", "cryptography", "rich", "elftools", "swsgx.cpu", "swsgx.inprocess"}),
         (["verify", "nothere"], {"rich", "elftools", "swsgx.cpu", "swsgx.inprocess"}),
+        (["stat", "--json"], {"numpy", "cryptography", "rich", "elftools", "swsgx.cpu"}),
         (["doctor", "--json"], {"numpy", "cryptography", "rich", "elftools", "swsgx.cpu"}),
     ],
 )

@@ -240,6 +240,8 @@ def test_pages_are_added_ahead_up_to_the_first_that_exists(running: Running) -> 
     assert augment(running.encl, 11, 100)[0] == 5
     assert [running.entry(page) for page in range(8, 16)] == [WAITING] * 8
     assert running.effective(8) == 0
+    figures = running.world.driver.figures()
+    assert figures.eaug == figures.enclaves[0].augmented == 8
 
 
 def test_ahead_and_one_by_one_leave_the_same(world: World) -> None:

@@ -53,6 +53,7 @@ def everything(running: Running) -> tuple[object, ...]:
         encl.page_type.tobytes(),
         encl.max_prot.tobytes(),
         encl.page_count,
+        encl.augmented,
         encl.listed.tobytes(),
         encl.state.children,
         running.cpu.epc.free_count,

@@ -726,6 +726,8 @@ def test_figures_tell_what_happened(world: World) -> None:
     assert (figures.epc_total, figures.epc_free) == (1024, world.cpu.epc.free_count)
     assert (one.resident, one.evicted, one.va_pages, one.secs_resident) == (PAGES - 3, 3, 1, True)
     assert (figures.ewb, figures.eldu, figures.faults, figures.reclaimable) == (3, 0, 0, PAGES - 3)
+    assert (one.base, one.size, one.initialised, one.debug) == (file.encl.base, file.encl.size, True, True)
+    assert (one.augmented, figures.eaug, one.tcs) == (0, 0, 0)
     assert file.encl.load_page(at(2)).ok
     world.driver.reclaimer.reclaim(100)
     figures = world.driver.figures()

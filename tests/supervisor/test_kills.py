@@ -26,6 +26,7 @@ from pathlib import Path
 
 import pytest
 
+from swsgx.supervisor.trees import trees as listening
 from tests.make.native_enclave import NEEDS_GCC
 from tests.make.sgx_program import Programs
 from tests.make.supervised import environment, swsgx_run
@@ -198,6 +199,14 @@ def wait_until_gone(run: Run) -> None:
         time.sleep(0.02)
 
 
+def wait_until_silent(run: Run) -> None:
+    """The socket for ``swsgx stat`` goes with the last thread of the supervisor, which may outlive the first."""
+    end = time.monotonic() + _PATIENCE
+    while any(tree.front == run.front for tree in listening()):
+        assert time.monotonic() < end, "its socket is left"
+        time.sleep(0.02)
+
+
 def moment(choice: random.Random, length: float) -> float:
     """Seconds: half of them while everything starts, the others whenever."""
     if choice.random() < 0.5:
@@ -224,6 +233,7 @@ def one(place: Place, victim: str, choice: random.Random, output: Path) -> None:
         time.sleep(delay)
         whom = f"{run.kill(victim, choice)} after {delay:.6f} s of {length} s"
         wait_until_gone(run)
+        wait_until_silent(run)
     finally:
         kill(process.pid)
         process.wait()

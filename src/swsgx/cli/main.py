@@ -33,6 +33,8 @@ COMMANDS = {
     "measure": "swsgx.cli.measure",
     "run": "swsgx.cli.run",
     "sign": "swsgx.cli.sign",
+    "stat": "swsgx.cli.stat",
+    "top": "swsgx.cli.top",
     "verify": "swsgx.cli.verify",
 }
 

@@ -15,7 +15,7 @@ from typing import BinaryIO
 
 import click
 
-__all__ = ["atomic_file", "progress_of", "show_json", "show_pairs", "show_table", "write_file"]
+__all__ = ["atomic_file", "progress_of", "show_json", "show_pairs", "show_table", "table_lines", "write_file"]
 
 #: Work below this many units is over before a bar is drawn.
 _NO_BAR_BELOW = 4096
@@ -93,7 +93,14 @@ def show_pairs(pairs: Mapping[str, object], indent: str = "") -> None:
 
 
 def show_table(columns: Sequence[str], rows: Sequence[Sequence[object]], right: Sequence[str] = ()) -> None:
-    """A table whose cells are never cut or wrapped.
+    """:func:`table_lines` on standard output."""
+    click.echo("\n".join(table_lines(columns, rows, right)))
+
+
+def table_lines(
+    columns: Sequence[str], rows: Sequence[Sequence[object]], right: Sequence[str] = ()
+) -> list[str]:
+    """A table whose cells are never cut or wrapped, line by line.
 
     Args:
         columns: their headings.
@@ -114,7 +121,7 @@ def show_table(columns: Sequence[str], rows: Sequence[Sequence[object]], right: 
     console.width = max(console.width, console.measure(table).maximum) if console.is_terminal else 10_000
     with console.capture() as captured:
         console.print(table)
-    click.echo("\n".join(line.rstrip() for line in captured.get().splitlines()))
+    return [line.rstrip() for line in captured.get().splitlines()]
 
 
 @contextmanager

@@ -12,6 +12,8 @@ import threading
 import time
 from collections.abc import Callable
 
+import numpy as np
+
 from swsgx.cpu.encls.epa import epa
 from swsgx.cpu.encls.eremove import eremove
 from swsgx.cpu.faults import Fault, invariant
@@ -88,7 +90,7 @@ class Driver:
         self.wake: Callable[[], None] = self.reclaimer.balance
         self._enclaves: dict[int, Encl] = {}
         self._last_enclave = 0
-        self._counts = dict.fromkeys(("ewb", "eldu", "faults"), 0)
+        self._counts = dict.fromkeys(("ewb", "eldu", "eaug", "faults"), 0)
 
     @property
     def usable(self) -> bool:
@@ -277,23 +279,29 @@ class Driver:
             self._enclaves.pop(encl.number, None)
 
     def count(self, what: str, times: int) -> None:
-        """Something happened that :meth:`figures` tells: "ewb", "eldu" or "faults"."""
+        """Something happened that :meth:`figures` tells: "ewb", "eldu", "eaug" or "faults"."""
         with self.lock:
             self._counts[what] += times
 
     def figures(self) -> Figures:
-        """How full the EPC is, and what paging did."""
+        """How full the EPC is, and what paging did; no lock of an enclave is taken."""
         epc = self.cpu.epc
         enclaves = tuple(
             EnclaveFigures(
                 encl.number,
-                encl.state.children,
+                encl.base,
+                encl.size,
+                encl.initialised,
+                encl.debug,
+                state.children,
                 encl.paging.evicted,
+                encl.augmented,
+                int(np.count_nonzero(encl.page_type == PageType.TCS)),
                 len(encl.va_pages),
                 encl.secs is not None,
             )
             for encl in self.enclaves
-            if encl.created
+            if (state := encl.known_state) is not None
         )
         return Figures(epc.frames, epc.free_count, len(self.reclaimer), enclaves=enclaves, **self._counts)
 

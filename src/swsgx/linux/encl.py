@@ -118,6 +118,7 @@ class Encl:
         secs: EPC frame of the SECS; None before CREATE, and while it is written out.
         max_prot: by page index, the most that a mapping may have: R 1, W 2, X 4.
         page_type: by page index, :class:`~swsgx.isa.flags.PageType`; 0 where there is no page.
+        augmented: pages that EAUG has added so far.
         page_count: pages plus one for the SECS; decides when a VA page is needed.
         va_pages: EPC frames of VA pages.
         listed: by page index, whether the page is on the reclaimer's list.
@@ -146,6 +147,7 @@ class Encl:
         self.secs: int | None = None
         self.max_prot: Bytes = np.empty(0, np.uint8)
         self.page_type: Bytes = np.empty(0, np.uint8)
+        self.augmented = 0
         self.page_count = 0
         self.va_pages: list[int] = []
         self.listed: Bytes = np.empty(0, np.uint8)
@@ -171,6 +173,11 @@ class Encl:
         if self._state is None:
             raise InternalError(f"enclave {self.number}: CREATE comes before its state")
         return self._state
+
+    @property
+    def known_state(self) -> SecsState | None:
+        """The same at any time; None before CREATE and behind the end."""
+        return self._state if self.created else None
 
     @property
     def secs_address(self) -> EpcAddr:

@@ -367,6 +367,8 @@ def _stretch(encl: Encl, first: int, count: int) -> tuple[int, Outcome | None]:
         count = len(frames)
         eaug.run(driver.cpu, encl.secs_address, frames, address)
     encl.insert(first, count, PageType.REG, PROT_ACCESS)
+    encl.augmented += count
+    driver.count("eaug", count)
     return count, None
 
 

@@ -88,5 +88,7 @@ def accept_fresh(encl: Encl, mapping: EnclaveMapping, secinfo: int, page: int) -
         encl.state.children += 1
         encl.insert(index, 1, PageType.REG, PROT_ACCESS)
         bits[index] |= _PRESENT
+        encl.augmented += 1
         store.changed()
+    driver.count("eaug", 1)
     return True

@@ -56,15 +56,25 @@ class EnclaveFigures:
 
     Attributes:
         number: as in traces.
+        base, size: ELRANGE, bytes.
+        initialised, debug: INIT accepted it; its DEBUG attribute.
         resident: pages in the EPC, SECS and VA pages not among them.
         evicted: pages in the backing file, the SECS not among them.
+        augmented: pages that EAUG has added so far, those that were removed since among them.
+        tcs: pages that are a TCS.
         va_pages: version arrays.
         secs_resident: the SECS is in the EPC.
     """
 
     number: int
+    base: int
+    size: int
+    initialised: bool
+    debug: bool
     resident: int
     evicted: int
+    augmented: int
+    tcs: int
     va_pages: int
     secs_resident: bool
 
@@ -77,6 +87,7 @@ class Figures:
         epc_total, epc_free: pages.
         reclaimable: pages on the list.
         ewb, eldu: pages written out and loaded, SECS among them.
+        eaug: pages added to initialised enclaves.
         faults: times that somebody asked for pages that were out.
         enclaves: those with a SECS.
     """
@@ -86,6 +97,7 @@ class Figures:
     reclaimable: int
     ewb: int
     eldu: int
+    eaug: int
     faults: int
     enclaves: tuple[EnclaveFigures, ...]
 

@@ -103,6 +103,9 @@ class TargetEngine:
         hide: whether enclaves are out of reach while no thread is inside; debug enclaves never are.
         watches: whether mappings are watched, so that pages can leave the EPC (:mod:`swsgx.supervisor.missing`).
         elsewhere: linear addresses of an enclave's TCSs that threads of other processes than this are inside with.
+
+    Attributes:
+        counts_all: the monitor has counted each entry: no enclave was ever attached that is not hidden.
     """
 
     def __init__(
@@ -118,6 +121,7 @@ class TargetEngine:
         elsewhere: Callable[[TargetEngine, Encl], set[int]],
     ) -> None:
         self._elsewhere = elsewhere
+        self.counts_all = True
         self.memory = memory
         self._state = state
         self._epcm_fd, self._epcm_size = epcm
@@ -169,6 +173,7 @@ class TargetEngine:
             elsewhere=self._elsewhere,
         )
         child._given = self._given
+        child.counts_all = self.counts_all
         child._steps = [*waiting, *self._steps]
         child._next, child._epcm, child._free = self._next, self._epcm, list(self._free)
         child._attached = {
@@ -314,6 +319,7 @@ class TargetEngine:
         if not self._epcm:
             self._epcm = self._map_own(self._epcm_size, _READ, Fd(self._epcm_fd))
         hide = self._hide and not encl.debug
+        self.counts_all = self.counts_all and hide
         table, contents = encl.store.table, encl.store.contents
         sizes = (table.size, contents.size, vma_bits.size, EXIT_TABLE_SIZE)
         head = self._map_own(sizes[0], _READ, Fd(table.fd))

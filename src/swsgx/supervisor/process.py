@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import struct
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -106,19 +106,27 @@ class TargetProcess:
         except OSError:
             return False
 
-    def inside(self) -> set[int]:
-        """Linear addresses of the TCSs that threads of the process are inside with."""
-        found = set()
+    def processors(self) -> Iterator[LogicalProcessor]:
+        """The blocks that its threads have or had; none when it is gone."""
         with contextlib.suppress(BadAddress):
             for index in range(LP_COUNT):
                 at = self.engine.state.lps + index * LP_SIZE
                 lp = LogicalProcessor(bytearray(self.memory.read(at, LogicalProcessor.size_of)))
                 if not lp.attached and not lp.fsbase:
                     break  # blocks are taken in order
-                if lp.attached and lp.record:
-                    (tcs,) = struct.unpack("<Q", self.memory.read(lp.record + ThreadRecord.tcs.offset, 8))
-                    found.add(tcs)
-        return found
+                yield lp
+
+    def tcs_of(self, lp: LogicalProcessor) -> int:
+        """Linear address of the TCS that a thread is inside with; 0: it is outside."""
+        if lp.attached and lp.record:
+            with contextlib.suppress(BadAddress):
+                (tcs,) = struct.unpack("<Q", self.memory.read(lp.record + ThreadRecord.tcs.offset, 8))
+                return int(tcs)
+        return 0
+
+    def inside(self) -> set[int]:
+        """Linear addresses of the TCSs that threads of the process are inside with."""
+        return {tcs for lp in self.processors() if (tcs := self.tcs_of(lp))}
 
     def personality(self) -> int:
         """personality(2) of the process."""

@@ -31,6 +31,7 @@ import signal
 import struct
 import sys
 from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
 from swsgx.supervisor.descendants import kill_descendants
 from swsgx.supervisor.image import IMAGE_BASE, Image, load_image
@@ -47,13 +48,21 @@ from swsgx.supervisor.seccomp import ASK, FIRST_EXEC, Listener, install, program
 from swsgx.supervisor.settings import Settings
 from swsgx.supervisor.supervisor import Supervisor
 
-__all__ = ["CANNOT_RUN", "CANNOT_SUPERVISE", "NOT_FOUND", "SUPERVISOR_DIED", "run_program"]
+if TYPE_CHECKING:
+    import select
+
+    from swsgx.supervisor.inquiries import Inquiries
+
+__all__ = ["CANNOT_RUN", "CANNOT_SUPERVISE", "FIGURES", "NOT_FOUND", "SUPERVISOR_DIED", "run_program"]
 
 #: Exit statuses, as the shell's and env(1)'s: found but not run; not found; and our own failure, at once or later.
 CANNOT_RUN = 126
 NOT_FOUND = 127
 CANNOT_SUPERVISE = SUPERVISOR_DIED = 125
 
+#: What begins the name of the socket where a tree is asked for its figures; uid, front, supervisor, and something that
+#: nobody can have taken before follow.
+FIGURES = "swsgx-run/"
 #: Where a machine with SGX has it.
 _REAL_NODE = "/dev/sgx_enclave"
 #: Who may use ptrace: 2 is the administrator, 3 nobody (the Yama security module; most kernels have it).
@@ -261,6 +270,9 @@ def _supervise(
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGCHLD, _GONE})
     keep = {near.fileno(), channel.fileno(), read, write, 2} | ({listener.fd} if listener else set())
     keep |= settings.files
+    # A run inside a run has no machine of its own: its processes use the outer one's.
+    asked_at = _listening(front) if listener else None
+    keep |= {asked_at.fileno()} if asked_at else set()
     _let_go(keep)
     alive = True
 
@@ -285,11 +297,36 @@ def _supervise(
     def abandoned() -> bool:
         return alive and os.getppid() != front
 
+    def inquiries(listening: _socket.socket, poll: select.poll) -> Inquiries:
+        from swsgx.supervisor.inquiries import Inquiries
+
+        return Inquiries(listening, words, front, poll)
+
     supervisor = Supervisor(
-        target, listener, image, ended, lambda number: tell(_STOPPED, number), abandoned, settings
+        target,
+        listener,
+        image,
+        ended,
+        lambda number: tell(_STOPPED, number),
+        abandoned,
+        settings,
+        asked_at,
+        inquiries,
     )
     supervisor.run(read)
     kill_descendants()
+
+
+def _listening(front: int) -> _socket.socket | None:
+    """Where people can ask for figures; None where such a socket is refused, which is worth no run."""
+    try:
+        found = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM)
+        found.setblocking(False)
+        found.bind(f"\0{FIGURES}{os.geteuid()}/{front}/{os.getpid()}/{os.urandom(8).hex()}")
+        found.listen(16)
+    except OSError:
+        return None
+    return found
 
 
 def _receive_listener(near: _socket.socket) -> Listener | None:

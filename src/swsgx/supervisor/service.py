@@ -215,6 +215,10 @@ class Service:
 
     # What the supervisor's loop tells.
 
+    def processes(self) -> list[TargetProcess]:
+        """Those that use the machine, in the order in which they began."""
+        return list(self._processes.values())
+
     def pidfds(self) -> list[int]:
         """Descriptors that become readable when a process has ended."""
         return list(self._pidfds)

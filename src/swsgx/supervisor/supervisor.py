@@ -34,7 +34,10 @@ from swsgx.supervisor.kinship import in_tree, leader_of, tracer_of
 from swsgx.supervisor.seccomp import PRCTL, Listener, Notification
 
 if TYPE_CHECKING:
+    from _socket import socket
+
     from swsgx.supervisor.cpuid import CpuidPatches
+    from swsgx.supervisor.inquiries import Inquiries
     from swsgx.supervisor.service import Service
     from swsgx.supervisor.settings import Settings
 
@@ -64,6 +67,8 @@ class Supervisor:
         stopped: called with the signal that stopped the target, as job control does.
         abandoned: called when a signal came; True: nobody needs us any more, end.
         settings: of the SGX machine, which is made when a program first asks for it.
+        asked_at: where people ask for figures; not blocking.
+        inquiries: called with that and the loop's poll when the first one does: who answers.
     """
 
     def __init__(
@@ -75,8 +80,13 @@ class Supervisor:
         stopped: Callable[[int], None],
         abandoned: Callable[[], bool],
         settings: Settings,
+        asked_at: socket | None,
+        inquiries: Callable[[socket, select.poll], Inquiries],
     ) -> None:
         self._settings = settings
+        self._asked_at = asked_at
+        self._new_inquiries = inquiries
+        self._inquiries: Inquiries | None = None
         self._service: Service | None = None
         self._patches: CpuidPatches | None = None
         #: Processes that exec while a tracer of the tree traces them, and have no image yet.
@@ -103,16 +113,21 @@ class Supervisor:
         listener = self._listener
         if listener is not None:
             self._poll.register(listener.fd, select.POLLIN)
+        if self._asked_at is not None:
+            self._poll.register(self._asked_at.fileno(), select.POLLIN)
         while self._reap():
             self._watch()
             forks = self._service is not None and self._service.drop_forks()
-            for fd, events in self._poll.poll(_LOOK_AGAIN if forks else None):
+            writing = self._inquiries is not None and self._inquiries.prepare()
+            for fd, events in self._poll.poll(_LOOK_AGAIN if forks or writing else None):
                 if fd == wakeup:
                     os.read(wakeup, 4096)
                     if self._abandoned():
                         return
                 elif self._failure is not None:
                     raise self._failure
+                elif self._inquired(fd):
+                    pass
                 elif fd in self._watched and self._service is not None:
                     self._ready(self._service, fd)
                 elif listener is not None and fd == listener.fd:
@@ -120,6 +135,14 @@ class Supervisor:
                         self._receive(listener)
                     else:
                         self._poll.unregister(fd)  # nobody is left under the filter
+
+    def _inquired(self, fd: int) -> bool:
+        """Whether a descriptor is one of those who ask for figures; then they are served."""
+        if self._inquiries is None:
+            if self._asked_at is None or fd != self._asked_at.fileno():
+                return False
+            self._inquiries = self._new_inquiries(self._asked_at, self._poll)
+        return self._inquiries.ready(fd, self._service)
 
     def _receive(self, listener: Listener) -> None:
         notification = listener.receive()
