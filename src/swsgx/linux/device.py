@@ -55,6 +55,7 @@ class Driver:
             made to leave; then enclaves are left alone while somebody is inside.
         demand: engines map evicted pages, too: who touches one waits until it is loaded (:attr:`loaded`), so no
             protection changes when a page leaves or comes. Pages vanish for all at the moment they are written out.
+        when_full: the advice when no EPC page is free and none can be made so.
         evictable: whether pages of an enclave may leave the EPC; asked when they come.
         loaded: called when pages came back, with the enclave and runs (first, count); locks may be held.
         wake: called, without any lock, when EPC is short: Linux's wake_up of ksgxd. By default pages are reclaimed
@@ -85,6 +86,7 @@ class Driver:
         self.reclaimer = Reclaimer(self, backing_pages)
         self.shootdown: Callable[[Encl], bool] | None = None
         self.demand = False
+        self.when_full = "make the EPC larger"
         self.evictable: Callable[[Encl], bool] = lambda _encl: True
         self.loaded: Callable[[Encl, list[tuple[int, int]]], None] = lambda _encl, _runs: None
         self.wake: Callable[[], None] = self.reclaimer.balance
@@ -200,7 +202,7 @@ class Driver:
             expected="a free page",
             found=f"none of {self.cpu.epc.frames}" if not failure else "a failure asked for by a test",
             source=self.profile.source("main.c: sgx_alloc_epc_page"),
-            remedy="make the EPC larger",
+            remedy=self.when_full,
         )
 
     def balance(self) -> None:
