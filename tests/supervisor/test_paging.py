@@ -72,6 +72,16 @@ def test_no_byte_is_wrong_in_enclaves_that_are_larger_than_the_epc(
     assert max(found.files for found in usage) < _FILES * (1 + 2 * PROCESSES)
 
 
+@pytest.mark.parametrize("isolation", ["off", "hidden"])
+def test_an_epc_that_is_full_of_pages_on_their_way_is_not_full(
+    isolation: str, large_enclave: Path, programs: Programs
+) -> None:
+    words = [str(word) for word in (programs.build("paging_storm.c"), large_enclave, 3, 1)]
+    with Running(words, ["--epc", "768K", "--isolation", isolation]) as running:
+        status, said, told = running.end()
+    assert (status, told) == (0, ""), said
+
+
 # The backing store: whoever may look at the supervisor may write to it.
 
 #: Pages of each of two enclaves, on an EPC of 256 pages.

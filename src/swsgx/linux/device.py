@@ -186,10 +186,11 @@ class Driver:
             EpcFull: none is free, but pages can be reclaimed, which must be done without locks.
         """
         failure = self.failures.hit(point) if self.failures.armed else 0
+        moves = self.reclaimer.moves
         frame = None if failure else self.cpu.epc.allocate()
         if frame is not None:
             return frame
-        if not failure and self.reclaimer.reclaimable:
+        if not failure and not self.reclaimer.hopeless(moves):
             raise EpcFull
         return self.no_page(failure)
 
