@@ -236,18 +236,15 @@ bool page_appears(const struct refusal *why)
 	return ask(&request) == ANSWER_DONE && request.result == FAULT_AGAIN;
 }
 
-/* The program may close what it does not know: then there is another one. */
+/* The program may close what it does not know: then the supervisor watches, and gives us another descriptor. */
 void watch_mapping(uint64_t start, uint64_t length)
 {
 	struct uffdio_register mapping = {
 		.range = { .start = start, .len = length },
 		.mode = UFFDIO_REGISTER_MODE_MISSING,
 	};
-	request_t request = { .op = ASK_WATCH, .key = target_state.key };
+	request_t request = { .op = ASK_WATCH, .key = target_state.key, .arg0 = start, .arg1 = length };
 
-	for (int attempt = 0; attempt < 2; attempt++) {
-		if (target_state.watch && !sys_call4(__NR_ioctl, target_state.watch, (long)UFFDIO_REGISTER, (long)&mapping, 0))
-			return;
+	if (!target_state.watch || sys_call4(__NR_ioctl, target_state.watch, (long)UFFDIO_REGISTER, (long)&mapping, 0))
 		ask_blocked(&request);
-	}
 }

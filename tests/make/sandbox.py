@@ -34,6 +34,7 @@ _NUMBERS = {
     "process_vm_readv": 310,
     "process_vm_writev": 311,
     "seccomp": _SECCOMP,
+    "userfaultfd": 323,
     "memfd_create": 319,
     "pidfd_open": 434,
 }

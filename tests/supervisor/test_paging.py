@@ -7,16 +7,20 @@ in MiB) and ``SWSGX_PAGING_PROCESSES`` how large it is.
 from __future__ import annotations
 
 import os
+import subprocess
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
+from tests.make import supervised
 from tests.make.native_enclave import NEEDS_GCC
 from tests.make.paging import Running, Usage, written_enclave
-from tests.make.sgx_program import Programs
+from tests.make.sandbox import NOBODY, confined
+from tests.make.sgx_program import FOLDER, Programs
 
 pytestmark = NEEDS_GCC
 
@@ -66,6 +70,16 @@ def test_no_byte_is_wrong_in_enclaves_that_are_larger_than_the_epc(
     assert max(found.own for found in usage) < _OWN
     assert max(found.shared for found in usage) < most + PROCESSES * _SPARE
     assert max(found.files for found in usage) < _FILES * (1 + 2 * PROCESSES)
+
+
+@pytest.mark.parametrize("isolation", ["off", "hidden"])
+def test_an_epc_that_is_full_of_pages_on_their_way_is_not_full(
+    isolation: str, large_enclave: Path, programs: Programs
+) -> None:
+    words = [str(word) for word in (programs.build("paging_storm.c"), large_enclave, 3, 1)]
+    with Running(words, ["--epc", "768K", "--isolation", isolation]) as running:
+        status, said, told = running.end()
+    assert (status, told) == (0, ""), said
 
 
 # The backing store: whoever may look at the supervisor may write to it.
@@ -198,3 +212,72 @@ def test_page_that_was_changed_outside_is_refused(
     assert "the page that EWB wrote" in explained
     remedy = "the backing store was changed, or an old version or another page was put there"
     assert remedy in explained or attack == "pcmd-type"  # of no type that there is: #GP
+
+
+# Corner cases, a program for each.
+
+SMALL = ("code", "mappings", "children", "shared", "files", "outside")
+#: Places where userfaultfd is allowed, in which less else is.
+_ROOT = os.getuid() == 0
+PLACES: dict[str, dict[str, Any]] = {
+    "ordinary-user": {"user": NOBODY},
+    "no-capabilities": {"capabilities": False},
+    "namespace-without-capabilities": {"namespace": True, "capabilities": False},
+}
+
+
+def _confined(words: Sequence[str | Path], *options: str, **how: Any) -> subprocess.CompletedProcess[str]:
+    """A program in a sandbox, under ``swsgx run``."""
+    command = [*supervised.swsgx_run()[:-1], *options, "--"]
+    return subprocess.run(
+        confined(*command, *words, reach=[Path(words[0])], **how),
+        cwd="/",
+        env=supervised.environment(),
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
+@pytest.mark.parametrize("link", [(), ("-static",)], ids=["dynamic", "static"])
+@pytest.mark.parametrize("isolation", ["off", "hidden"])
+@pytest.mark.parametrize("name", SMALL)
+def test_program_on_a_tiny_epc(name: str, isolation: str, link: tuple[str, ...], programs: Programs) -> None:
+    program = programs.build(f"paging_{name}.c", *link)
+    with Running([program], ["--epc", "512K", "--isolation", isolation]) as running:
+        assert running.end() == (0, "EXIT-SUCCESS\n", "")
+
+
+def test_small_programs_are_all_here() -> None:
+    found = {path.stem.removeprefix("paging_") for path in FOLDER.glob("paging_*.c")}
+    assert found == {*SMALL, "ask", "storm"}
+
+
+@pytest.mark.parametrize("isolation", ["off", "hidden"])
+@pytest.mark.parametrize("place", PLACES)
+def test_pages_leave_and_come_back_where_little_is_allowed(
+    place: str, isolation: str, programs: Programs
+) -> None:
+    if "user" in PLACES[place] and not _ROOT:
+        pytest.skip("becoming another user takes root")
+    program = programs.build("paging_children.c")
+    done = _confined([program], "--epc", "512K", "--isolation", isolation, **PLACES[place])
+    if "namespace" in PLACES[place] and "unshare" in done.stderr:
+        pytest.skip("no user namespace can be made here")
+    assert (done.returncode, done.stdout, done.stderr) == (0, "EXIT-SUCCESS\n", "")
+
+
+@pytest.mark.parametrize("isolation", ["off", "hidden"])
+@pytest.mark.parametrize("refused", ["userfaultfd", "userfaultfd=38"])
+def test_where_userfaultfd_is_refused_a_full_epc_is_no_memory(
+    refused: str, isolation: str, programs: Programs
+) -> None:
+    program = programs.build("memory_copy.c")
+    options = ("--isolation", isolation, "--explain", "--epc")
+    done = _confined([program], *options, "512K", refused=[refused])
+    assert (done.returncode, done.stdout) == (0, "EXIT-SUCCESS\n")
+    done = _confined([program], *options, "32K", refused=[refused])
+    assert done.returncode == 1
+    assert "Cannot allocate memory" in done.stdout
+    assert "allow userfaultfd in the sandbox's or container's filter" in done.stderr

@@ -9,6 +9,7 @@ exists.
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Iterator
 from typing import Any, ClassVar, Generic, Self, TypeVar, overload
 
@@ -77,9 +78,10 @@ class _Uint(Field[int]):
     def __init__(self, offset: int, size: int, doc: str) -> None:
         super().__init__(offset, size, doc)
         self.kind = f"u{8 * size}"
+        self._unpack = struct.Struct({1: "<B", 2: "<H", 4: "<I", 8: "<Q"}[size]).unpack_from
 
     def read(self, buffer: memoryview) -> int:
-        return int.from_bytes(buffer[self.offset : self.offset + self.size], "little")
+        return int(self._unpack(buffer, self.offset)[0])
 
     def write(self, buffer: memoryview, value: int) -> None:
         try:

@@ -57,6 +57,7 @@ class Driver:
             made to leave; then enclaves are left alone while somebody is inside.
         demand: engines map evicted pages, too: who touches one waits until it is loaded, so no protection changes when
             a page leaves or comes. Pages vanish for all at the moment they are written out.
+        when_full: the advice when no EPC page is free and none can be made so.
         evictable: whether pages of an enclave may leave the EPC; asked when they come.
         wake: called, without any lock, when EPC is short: Linux's wake_up of ksgxd. By default pages are reclaimed
             before it returns; an owner may have another thread call ``reclaimer.balance``.
@@ -86,6 +87,7 @@ class Driver:
         self.reclaimer = Reclaimer(self, backing_pages)
         self.shootdown: Callable[[Encl], bool] | None = None
         self.demand = False
+        self.when_full = "make the EPC larger"
         self.evictable: Callable[[Encl], bool] = lambda _encl: True
         self.wake: Callable[[], None] = self.reclaimer.balance
         self._enclaves: dict[int, Encl] = {}
@@ -184,10 +186,11 @@ class Driver:
             EpcFull: none is free, but pages can be reclaimed, which must be done without locks.
         """
         failure = self.failures.hit(point) if self.failures.armed else 0
+        moves = self.reclaimer.moves
         frame = None if failure else self.cpu.epc.allocate()
         if frame is not None:
             return frame
-        if not failure and self.reclaimer.reclaimable:
+        if not failure and not self.reclaimer.hopeless(moves):
             raise EpcFull
         return self.no_page(failure)
 
@@ -200,7 +203,7 @@ class Driver:
             expected="a free page",
             found=f"none of {self.cpu.epc.frames}" if not failure else "a failure asked for by a test",
             source=self.profile.source("main.c: sgx_alloc_epc_page"),
-            remedy="make the EPC larger",
+            remedy=self.when_full,
         )
 
     def balance(self) -> None:

@@ -485,7 +485,7 @@ class Encl:
 
     def release(self) -> None:
         """The last reference is gone: every page leaves the EPC and the backing file."""
-        with self.mutex:
+        with self.mutex, self.driver.reclaimer.bringing():
             self._release()
 
     def _release(self) -> None:

@@ -328,6 +328,11 @@ def _stretch(encl: Encl, first: int, count: int) -> tuple[int, Outcome | None]:
     Raises:
         EpcFull: nothing was done; EPC pages must be reclaimed, without any lock.
     """
+    with encl.driver.reclaimer.bringing():
+        return _bring(encl, first, count)
+
+
+def _bring(encl: Encl, first: int, count: int) -> tuple[int, Outcome | None]:
     driver = encl.driver
     failures, epc = driver.failures, driver.cpu.epc
     if failures.armed and failures.hit(FailurePoint.PAGE_BOOKKEEPING):

@@ -219,9 +219,9 @@ class EnclavePaging:
         outcome = self._load_secs() if encl.secs is None else OK
         if not outcome.ok or not len(missing):
             return outcome
-        free = encl.driver.cpu.epc.free_count
+        moves, free = encl.driver.reclaimer.moves, encl.driver.cpu.epc.free_count
         if free < len(missing):
-            return self._no_page()
+            return self._no_page(moves)
         last = int(missing[-1])
         missing = self._with_followers(missing, free - len(missing) - encl.driver.reclaimer.low)
         for at in range(0, len(missing), _BLOCK):
@@ -230,9 +230,9 @@ class EnclavePaging:
                 break
         return outcome
 
-    def _no_page(self) -> Outcome:
+    def _no_page(self, moves: int) -> Outcome:
         driver = self.encl.driver
-        if driver.reclaimer.reclaimable:
+        if not driver.reclaimer.hopeless(moves):
             return self._refuse(errno.EAGAIN, "an EPC page is free", "a free page", "none at present")
         return driver.no_page()
 
@@ -254,11 +254,15 @@ class EnclavePaging:
 
     def _read(self, indexes: Indexes, last: int) -> Outcome:
         """ELDU of one block; what happens to pages behind ``last`` is nobody's business."""
+        with self.encl.driver.reclaimer.bringing():
+            return self._bring(indexes, last)
+
+    def _bring(self, indexes: Indexes, last: int) -> Outcome:
         encl, cpu, backing = self.encl, self.encl.driver.cpu, self._file()
-        frames = cpu.epc.allocate_up_to(len(indexes))
+        moves, frames = encl.driver.reclaimer.moves, cpu.epc.allocate_up_to(len(indexes))
         if len(frames) < len(indexes):
             cpu.epc.unread(frames)
-            return self._no_page()
+            return self._no_page(moves)
         sealed, pcmds = backing.fetch(indexes)
         numbers = self._slot[indexes].astype(np.int64) - 1
         addresses = (encl.base + indexes * PAGE_SIZE).astype(np.uint64)
@@ -293,9 +297,9 @@ class EnclavePaging:
 
     def _load_secs(self) -> Outcome:
         encl, cpu, backing = self.encl, self.encl.driver.cpu, self._file()
-        frame = cpu.epc.allocate()
+        moves, frame = encl.driver.reclaimer.moves, cpu.epc.allocate()
         if frame is None:
-            return self._no_page()
+            return self._no_page(moves)
         memory = ScratchMemory()
         at = backing.secs
         number = self._slot[[at]].astype(np.int64) - 1

@@ -10,9 +10,10 @@ less for each. Linux's watermarks are for an EPC of megabytes; of a tiny one the
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -36,6 +37,8 @@ BATCH = 16
 _BULK = 256
 #: How often EWB is tried with everybody made to leave before.
 _ROUNDS = 3
+#: Seconds after which a thread that waits for other ones' pages looks again, and how often it does.
+_LOOK_AGAIN, _PATIENCE = 0.01, 500
 
 
 class EpcFull(Exception):
@@ -121,6 +124,12 @@ class Reclaimer:
         self.batch = max(1, min(BATCH, frames // 8))
         self.backing_pages = backing_pages
         self._lock = threading.Lock()
+        # Pages that a thread has taken off the list and not decided about yet, threads that have EPC pages which will
+        # be on it, and who waits for either.
+        self._deciding = 0
+        self._bringing: list[int] = []
+        self._news = threading.Condition(self._lock)
+        self._moves = 0
         self._queue: deque[tuple[Encl, Indexes]] = deque()
         self._length = 0
         # Pages that were blocked and could not be written out: somebody would not leave.
@@ -130,9 +139,52 @@ class Reclaimer:
         return self._length
 
     @property
+    def moves(self) -> int:
+        """Grows when pages move between free and used; for :meth:`hopeless`."""
+        return self._moves
+
+    def hopeless(self, moves: int) -> bool:
+        """Whether no EPC page can be made free.
+
+        None is on the list, with room for it outside, none is on its way out or onto the list, and none was since
+        ``moves``, behind which the caller found too few that are free.
+        """
+        with self._lock:
+            return self._moves == moves and not self._waiting and not self._moving
+
+    @property
     def reclaimable(self) -> bool:
         """Whether any page is on the list, with room for it outside, or on its way out."""
+        with self._lock:
+            return self._waiting or self._moving
+
+    @property
+    def _waiting(self) -> bool:
         return bool(self._stuck) or (bool(self._length) and self._room > 0)
+
+    @property
+    def _moving(self) -> bool:
+        """Whether other threads are about to put pages on the list, or to free them."""
+        me = threading.get_ident()
+        return bool(self._deciding) or any(thread != me for thread in self._bringing.copy())
+
+    @contextlib.contextmanager
+    def bringing(self) -> Iterator[None]:
+        """While free EPC pages come to the list, or pages become free that are not on it. Any lock may be held."""
+        me = threading.get_ident()
+        with self._lock:
+            self._moves += 1
+            self._bringing.append(me)
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._bringing.remove(me)
+                self._moved()
+
+    def _moved(self) -> None:
+        self._moves += 1
+        self._news.notify_all()
 
     @property
     def _room(self) -> int:
@@ -187,6 +239,7 @@ class Reclaimer:
         """Take up to ``count`` pages from the head, those of one enclave together."""
         found: dict[Encl, list[Indexes]] = {}
         with self._lock:
+            self._moves += 1
             while count and self._queue:
                 encl, indexes = self._queue.popleft()
                 encl.queued[indexes] = 0
@@ -199,6 +252,7 @@ class Reclaimer:
                     count -= len(indexes)
                     self._length -= len(indexes)
                     encl.listed[indexes] = 0
+                    self._deciding += len(indexes)
                     found.setdefault(encl, []).append(indexes)
         return [(encl, np.sort(np.concatenate(parts))) for encl, parts in found.items()]
 
@@ -210,19 +264,38 @@ class Reclaimer:
         """
         with self._lock:
             stuck, self._stuck = self._stuck, []
-        freed = sum(self._evict(encl, indexes, again=True) for encl, indexes in stuck)
+            self._deciding += sum(len(indexes) for _, indexes in stuck)
+            self._moves += 1
+        freed = 0
+        for encl, indexes in stuck:
+            with self._deciding_about(indexes):
+                freed += self._evict(encl, indexes, again=True)
         for encl, indexes in self._pop(max(0, min(count, self._room))):
-            with encl.mutex:
-                if encl.secs is None:
-                    continue  # none of them is in the EPC any more
-                if self._driver.shootdown is None and self._driver.cpu.threads_inside(encl.secs):
-                    self.enlist(encl, indexes)
-                    continue
-                pinned = encl.pinned(indexes) if self._driver.demand else np.zeros(len(indexes), np.bool_)
-            young = pinned | _accessed(encl, indexes)
-            self.enlist(encl, indexes[young])
-            freed += self._evict(encl, indexes[~young])
+            with self._deciding_about(indexes):
+                freed += self._look(encl, indexes)
         return freed
+
+    @contextlib.contextmanager
+    def _deciding_about(self, indexes: Indexes) -> Iterator[None]:
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._deciding -= len(indexes)
+                self._moved()
+
+    def _look(self, encl: Encl, indexes: Indexes) -> int:
+        """Pages that were taken off the list go back to it, or out; how many were evicted."""
+        with encl.mutex:
+            if encl.secs is None:
+                return 0  # none of them is in the EPC any more
+            if self._driver.shootdown is None and self._driver.cpu.threads_inside(encl.secs):
+                self.enlist(encl, indexes)
+                return 0
+            pinned = encl.pinned(indexes) if self._driver.demand else np.zeros(len(indexes), np.bool_)
+        young = pinned | _accessed(encl, indexes)
+        self.enlist(encl, indexes[young])
+        return self._evict(encl, indexes[~young])
 
     def _evict(self, encl: Encl, indexes: Indexes, *, again: bool = False) -> int:
         """The three steps; how many pages were written out."""
@@ -260,7 +333,7 @@ class Reclaimer:
         scanned, limit = 0, 2 * self._length + BATCH
         if self._stuck:
             self.reclaim(0)
-        while epc.free_count < self.high and self.reclaimable and scanned < limit:
+        while epc.free_count < self.high and self._waiting and scanned < limit:
             count = max(self.batch, self.high - epc.free_count)
             self.reclaim(count)
             scanned += count
@@ -277,9 +350,13 @@ class Reclaimer:
             None: they are. -ENOMEM: they cannot be. -ERESTARTSYS: a signal came first.
         """
         epc = self._driver.cpu.epc
-        scanned, limit = 0, 2 * self._length + BATCH
-        while epc.free_count < need:
-            if not self.reclaimable or scanned >= limit:
+        scanned, patience = 0, _PATIENCE
+        while True:
+            moves = self._moves
+            if epc.free_count >= need:
+                return None
+            tired = scanned >= 2 * self._length + BATCH
+            if self.hopeless(moves) or not patience or (tired and not self._moving):
                 return self._driver.no_page()
             if signal_pending():
                 return refuse(
@@ -290,10 +367,15 @@ class Reclaimer:
                     found="one",
                     source=self._driver.profile.source("main.c: sgx_alloc_epc_page"),
                 )
+            if tired or not self._waiting:
+                with self._lock:  # other threads have what there is
+                    if self._moving:
+                        self._news.wait(_LOOK_AGAIN)
+                patience, scanned = patience - 1, 0
+                continue
             count = max(self.batch, min(wanted, _BULK))
-            self.reclaim(count)
-            scanned += count
-        return None
+            # What was freed, others may have been quicker to take.
+            scanned = 0 if self.reclaim(count) else scanned + count
 
 
 def _accessed(encl: Encl, indexes: Indexes) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:

@@ -123,7 +123,7 @@ def add_all(request: AddRequest) -> tuple[int, Outcome]:
             return done, refuse_add(encl, ERESTARTSYS, "no signal arrives", "none", "one")
         reclaimer = encl.driver.reclaimer
         try:
-            with encl.mutex:
+            with encl.mutex, reclaimer.bringing():
                 added, refused = _stretch(request, done)
         except EpcFull as full:
             added = 0

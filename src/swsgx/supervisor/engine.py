@@ -8,12 +8,14 @@ Pages that are executable and not writable are private copies of the enclave's c
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import resource
 import struct
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -57,6 +59,8 @@ _MAP_ANONYMOUS = 0x20
 _MAP_NORESERVE = 0x4000
 #: More files are allowed than a table of them should have.
 _MOST_FILES = 1 << 16
+#: What it is called in a process's table.
+_WATCH = "anon_inode:[userfaultfd]"
 _READ = PROT_READ
 _READ_WRITE = PROT_READ | PROT_WRITE
 _READ_EXEC = PROT_READ | PROT_EXEC
@@ -199,7 +203,10 @@ class TargetEngine:
     def adopt(self, fd: int, give: Give) -> None:
         """The process has made it. What a fork's child has mapped already is watched now."""
         self.watched = Watch.of(self.memory.pid, fd)
-        self.give_watch(give)
+        with contextlib.suppress(
+            OSError
+        ):  # it has all the descriptors that it may have: we watch in its place
+            self.give_watch(give)
         for encl, attached in self._attached.items():
             if attached.none:
                 self.watched.begin_where_mapped(attached.slot.contents, encl.store.contents.size)
@@ -215,14 +222,18 @@ class TargetEngine:
         invariant(self.watched is not None, "engine: a process that is watched")
         if self.watched is None:
             return
+        before, self._given = self._given, -1
         limit, _ = resource.prlimit(self.memory.pid, resource.RLIMIT_NOFILE)
-        taken = {int(name) for name in os.listdir(f"/proc/{self.memory.pid}/fd")}
-        number = next(
-            n for n in range(min(limit, _MOST_FILES) - 1, -1, -1) if n not in taken or n == self._given
-        )
-        give(self.watched.fd, number)
-        self._given = number
-        self.memory.write(self._watch_address, struct.pack("<I", number))
+        folder = f"/proc/{self.memory.pid}/fd"
+        taken = {int(name) for name in os.listdir(folder)}
+        if before in taken and str(Path(folder, str(before)).readlink()) == _WATCH:
+            taken.discard(before)  # ours: of a fork's parent
+        numbers = range(min(limit, _MOST_FILES) - 1, -1, -1)
+        number = next((number for number in numbers if number not in taken), -1)
+        if number >= 0:
+            give(self.watched.fd, number)
+            self._given = number
+        self.memory.write(self._watch_address, struct.pack("<I", max(number, 0)))
 
     @property
     def watch_number(self) -> int:

@@ -172,6 +172,11 @@ class Service:
             self.cpu, settings.profile(), trace=self._trace, backing_pages=_BACKING_PAGES if demand else 0
         )
         driver.demand = demand
+        if not demand:
+            driver.when_full = (
+                "allow userfaultfd in the sandbox's or container's filter, so that pages can leave the EPC; "
+                "or make the EPC larger"
+            )
         # Pages vanish from all processes when they are written out: nobody need be made to leave.
         driver.shootdown = lambda _encl: True
         return driver
@@ -264,9 +269,10 @@ class Service:
                     os.kill(process.pid, signal.SIGBUS)
 
     def _give_watch(self, notification: Notification, memory: TargetMemory, request: Request) -> None:
-        """A program has closed the descriptor that its mappings are watched by."""
+        """A program has closed the descriptor that its mappings are watched by: we watch this one, the next it can."""
         process = self._processes.get(request.key)
         if process is not None and process.engine.watched is not None:
+            process.engine.watched.begin_where_mapped(request.arg0, request.arg1)
             with contextlib.suppress(OSError, BadAddress):
                 process.engine.give_watch(lambda fd, number: self._listener.give_at(notification, fd, number))
         self._reply(notification, memory, request, Answer.DONE)
