@@ -216,7 +216,7 @@ def test_page_that_was_changed_outside_is_refused(
 
 # Corner cases, a program for each.
 
-SMALL = ("code", "mappings", "children", "shared", "files", "outside")
+SMALL = ("code", "mappings", "children", "shared", "files", "outside", "looked_at")
 #: Places where userfaultfd is allowed, in which less else is.
 _ROOT = os.getuid() == 0
 PLACES: dict[str, dict[str, Any]] = {
