@@ -50,7 +50,7 @@ def _watched(running: Running) -> list[Usage]:
     return found
 
 
-@pytest.mark.timeout(SECONDS + 120)
+@pytest.mark.timeout(SECONDS + 300)
 @pytest.mark.parametrize("attributes", [0, _DEBUG], ids=["production", "debug"])
 @pytest.mark.parametrize("isolation", ["off", "hidden"])
 def test_no_byte_is_wrong_in_enclaves_that_are_larger_than_the_epc(
