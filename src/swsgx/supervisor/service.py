@@ -38,6 +38,7 @@ from swsgx.linux.inside import LEAVES, execute
 from swsgx.linux.mm import AddressSpace
 from swsgx.linux.outcome import Outcome
 from swsgx.linux.task import BadAddress
+from swsgx.linux.vma import PROT_EXEC
 from swsgx.native.abi import Answer, Ask, LeafEnd, LeafSignal, LogicalProcessor, Request, TargetState, VmaBits
 from swsgx.supervisor import emulated_files
 from swsgx.supervisor.calls import CALLS, Asked
@@ -553,7 +554,9 @@ class Service:
         with process.mm.lock:
             late = process.engine.pending
             vma = process.mm.vma_at(address)
-            comes = vma is not None and self._may_come(vma.encl, address)
+            # Where no code may be run, resolve() sees nothing wrong in a fetch: the real page table would.
+            allowed = vma is not None and (not code & PageFaultCode.I or vma.prot & PROT_EXEC)
+            comes = vma is not None and allowed and self._may_come(vma.encl, address)
         # The host has its own page-table entries, which say nothing of the model's.
         found = resolve(process.mm, address, code if inside else code & ~PageFaultCode.P)
         if found.action is FaultAction.SIGBUS:

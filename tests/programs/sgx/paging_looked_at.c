@@ -17,6 +17,13 @@ static void *look(void *data)
 	return NULL;
 }
 
+/* No code is there, whatever else is; which takes no time. */
+static void run_it(void *data)
+{
+	alarm(20);
+	((void (*)(void))in(&e, AT_PAGE((uintptr_t)data)))();
+}
+
 int main(int argc, char **argv)
 {
 	int rounds = argc > 1 ? atoi(argv[1]) : 20;
@@ -29,6 +36,8 @@ int main(int argc, char **argv)
 		press(&e);
 		all_as_they_were(&e);
 	}
+	for (uintptr_t i = 0; i < 3; i++)
+		CHECK(in_child(run_it, (void *)i) & 0x7f, SIGSEGV);
 	done = 1;
 	for (int i = 0; i < 2; i++)
 		CHECK(pthread_join(lookers[i], NULL), 0);
