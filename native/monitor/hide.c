@@ -16,7 +16,8 @@
  *    is no file at hand, moved page by page.
  *
  *  - mremap takes userfaultfd's watch away. Where pages may be out of the EPC, what was brought back is watched again,
- *    before anybody is inside (src/swsgx/supervisor/missing.py).
+ *    before anybody is inside (src/swsgx/supervisor/missing.py). Once any page is out, nobody at all may touch it before:
+ *    he would make a page of zeros. So it comes back without protection.
  *
  * All of it runs with signals blocked, so the lock is never waited for by its own thread's handler.
  */
@@ -69,12 +70,18 @@ static void move_all(const slot_t *slot, uint64_t from, uint64_t to)
 		move_run(slot, &runs[i], from, to);
 }
 
-static void watch_all(const slot_t *slot)
+static void bring_back(const slot_t *slot)
 {
 	const struct swsgx_visible_run *runs = (const struct swsgx_visible_run *)slot->runs;
+	const bool watched = slot->flags & SLOT_WATCH, careful = watched && pages_leave();
 
-	for (uint32_t i = 0; i < slot->run_count; i++)
+	for (uint32_t i = 0; careful && i < slot->run_count; i++)
+		sys_mprotect(runs[i].address - slot->base + slot->hidden, runs[i].length, PROT_NONE);
+	move_all(slot, slot->hidden, slot->base);
+	for (uint32_t i = 0; watched && i < slot->run_count; i++)
 		watch_mapping(runs[i].address, runs[i].length);
+	for (uint32_t i = 0; careful && i < slot->run_count; i++)
+		sys_mprotect(runs[i].address, runs[i].length, (int)runs[i].prot);
 }
 
 /* Only where enclave pages were: the rest of the range may be somebody else's by now. */
@@ -101,9 +108,7 @@ void enclave_show(slot_t *slot)
 		return;
 	lock_slot(slot);
 	if (slot->inside++ == 0 && slot->away) {
-		move_all(slot, slot->hidden, slot->base);
-		if (slot->flags & SLOT_WATCH)
-			watch_all(slot);
+		bring_back(slot);
 		slot->away = 0;
 	}
 	unlock_slot(slot);

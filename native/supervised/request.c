@@ -14,6 +14,8 @@
 target_t target_state;
 
 #define NO_SUCH_HOW (-1)
+/* Of target_state.watch, besides the descriptor (engine.py has the same). */
+#define WATCH_LEAVE 0x80000000u
 
 /*
  * A call of rt_sigprocmask that is wrong reads its mask before it says so; rt_sigpending writes as many bytes as it is
@@ -245,6 +247,14 @@ void watch_mapping(uint64_t start, uint64_t length)
 	};
 	request_t request = { .op = ASK_WATCH, .key = target_state.key, .arg0 = start, .arg1 = length };
 
-	if (!target_state.watch || sys_call4(__NR_ioctl, target_state.watch, (long)UFFDIO_REGISTER, (long)&mapping, 0))
+	const long fd = target_state.watch & ~WATCH_LEAVE;
+
+	if (!fd || sys_call4(__NR_ioctl, fd, (long)UFFDIO_REGISTER, (long)&mapping, 0))
 		ask_blocked(&request);
+}
+
+/* The supervisor says so before the first does, and waits until no slot is locked (engine.py, pages_leave). */
+bool pages_leave(void)
+{
+	return __atomic_load_n(&target_state.watch, __ATOMIC_ACQUIRE) & WATCH_LEAVE;
 }

@@ -46,6 +46,8 @@ bool ask_call(const registers_t *r, uint64_t blocked, long *result);
 
 /* Have userfaultfd watch a mapping. */
 void watch_mapping(uint64_t start, uint64_t length);
+/* Whether any page has left the EPC; asked with a slot locked. */
+bool pages_leave(void);
 bool page_appears(const struct refusal *why);
 /* A leaf of the enclave that the thread is inside, with its registers; false: "why" is the exception. */
 bool ask_leaf(const slot_t *slot, registers_t *regs, uint32_t length, struct refusal *why);

@@ -50,7 +50,7 @@ def _watched(running: Running) -> list[Usage]:
     return found
 
 
-@pytest.mark.timeout(SECONDS + 120)
+@pytest.mark.timeout(SECONDS + 300)
 @pytest.mark.parametrize("attributes", [0, _DEBUG], ids=["production", "debug"])
 @pytest.mark.parametrize("isolation", ["off", "hidden"])
 def test_no_byte_is_wrong_in_enclaves_that_are_larger_than_the_epc(
@@ -216,7 +216,7 @@ def test_page_that_was_changed_outside_is_refused(
 
 # Corner cases, a program for each.
 
-SMALL = ("code", "mappings", "children", "shared", "files", "outside")
+SMALL = ("code", "mappings", "children", "shared", "files", "outside", "looked_at")
 #: Places where userfaultfd is allowed, in which less else is.
 _ROOT = os.getuid() == 0
 PLACES: dict[str, dict[str, Any]] = {

@@ -13,6 +13,7 @@ import errno
 import os
 import resource
 import struct
+import threading
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +25,7 @@ from swsgx.cpu.faults import InternalError, invariant
 from swsgx.isa.address import PAGE_SIZE, Linaddr
 from swsgx.linux.encl import Encl, EnclaveMapping
 from swsgx.linux.engine import MappedRun
+from swsgx.linux.task import BadAddress
 from swsgx.linux.vma import (
     MAP_FIXED,
     MAP_FIXED_NOREPLACE,
@@ -59,6 +61,8 @@ _MAP_ANONYMOUS = 0x20
 _MAP_NORESERVE = 0x4000
 #: More files are allowed than a table of them should have.
 _MOST_FILES = 1 << 16
+#: Of TargetState.watch, besides the descriptor: pages leave the EPC; request.c has the same.
+_LEAVE = 0x8000_0000
 #: What it is called in a process's table.
 _WATCH = "anon_inode:[userfaultfd]"
 _READ = PROT_READ
@@ -135,6 +139,8 @@ class TargetEngine:
         self.watched: Watch | None = None
         self._watch_address = address + TargetState.watch.offset
         self._given = -1
+        self._watch_lock = threading.Lock()
+        self._leaving = self._careful = False
         self._attached: dict[Encl, _Attached] = {}
         self._free = list(range(SLOT_COUNT - 1, -1, -1))
         self._steps: list[Step] = []
@@ -176,7 +182,7 @@ class TargetEngine:
             watches=self._watches,
             elsewhere=self._elsewhere,
         )
-        child._given = self._given
+        child._given, child._leaving = self._given, self._leaving
         child.counts_all = self.counts_all
         child._steps = [*waiting, *self._steps]
         child._next, child._epcm, child._free = self._next, self._epcm, list(self._free)
@@ -233,7 +239,31 @@ class TargetEngine:
         if number >= 0:
             give(self.watched.fd, number)
             self._given = number
-        self.memory.write(self._watch_address, struct.pack("<I", max(number, 0)))
+        self._tell_watch()
+
+    def _tell_watch(self) -> None:
+        with self._watch_lock:
+            word = max(self._given, 0) | (_LEAVE if self._leaving else 0)
+            self.memory.write(self._watch_address, struct.pack("<I", word))
+
+    def pages_leave(self) -> bool:
+        """Pages are about to leave the EPC: hidden enclaves come back with more care from now on.
+
+        Returns:
+            Whether no thread is about to bring one back that was not careful yet. Ask again a moment later.
+        """
+        if self._careful:
+            return True
+        with contextlib.suppress(BadAddress):
+            if not self._leaving:
+                self._leaving = True
+                self._tell_watch()
+            for attached in list(self._attached.values()):
+                at = self._slot_address(attached) + EnclaveSlot.lock.offset
+                if any(self.memory.read(at, EnclaveSlot.lock.size)):
+                    return False
+        self._careful = True
+        return True
 
     @property
     def watch_number(self) -> int:

@@ -38,6 +38,7 @@ from swsgx.linux.inside import LEAVES, execute
 from swsgx.linux.mm import AddressSpace
 from swsgx.linux.outcome import Outcome
 from swsgx.linux.task import BadAddress
+from swsgx.linux.vma import PROT_EXEC
 from swsgx.native.abi import Answer, Ask, LeafEnd, LeafSignal, LogicalProcessor, Request, TargetState, VmaBits
 from swsgx.supervisor import emulated_files
 from swsgx.supervisor.calls import CALLS, Asked
@@ -71,6 +72,8 @@ _SET_MODE_FILTER = 1
 _FILTER_TSYNC = 1
 #: Seconds within which a fork's child asks, if it lives.
 _CHILD_ASKS = 10.0
+#: How often, and seconds in between, processes are asked whether they know that pages leave the EPC.
+_LOOKS, _BETWEEN_LOOKS = 20, 0.0005
 _BITS_64 = (1 << 64) - 1
 #: Evicted pages that there may be: 4 GiB.
 _BACKING_PAGES = 1 << 20
@@ -165,6 +168,7 @@ class Service:
         self._forks: dict[int, _Fork] = {}
         self._pidfds: dict[int, TargetProcess] = {}
         self._lock = threading.RLock()
+        self._paging = False
 
     def _driver(self, settings: Settings) -> Driver:
         demand = possible()
@@ -177,8 +181,7 @@ class Service:
                 "allow userfaultfd in the sandbox's or container's filter, so that pages can leave the EPC; "
                 "or make the EPC larger"
             )
-        # Pages vanish from all processes when they are written out: nobody need be made to leave.
-        driver.shootdown = lambda _encl: True
+        driver.shootdown = self._careful
         return driver
 
     # What handlers need.
@@ -276,6 +279,18 @@ class Service:
             with contextlib.suppress(OSError, BadAddress):
                 process.engine.give_watch(lambda fd, number: self._listener.give_at(notification, fd, number))
         self._reply(notification, memory, request, Answer.DONE)
+
+    def _careful(self, _encl: Encl) -> bool:
+        """Pages vanish from all processes when they are written out: nobody need be made to leave for that.
+
+        But who brings a hidden enclave back must know that pages can be out.
+        """
+        self._paging = True
+        for _ in range(_LOOKS):
+            if all(process.engine.pages_leave() for process in list(self._processes.values())):
+                return True
+            time.sleep(_BETWEEN_LOOKS)
+        return False
 
     def pidfds_of(self, pid: int) -> list[int]:
         """Those of one process."""
@@ -560,7 +575,9 @@ class Service:
         with process.mm.lock:
             late = process.engine.pending
             vma = process.mm.vma_at(address)
-            hole = vma is not None and not vma.encl.has_page(address)
+            # Where no code may be run, resolve() sees nothing wrong in a fetch: the real page table would.
+            allowed = vma is not None and (not code & PageFaultCode.I or vma.prot & PROT_EXEC)
+            comes = vma is not None and allowed and self._may_come(vma.encl, address)
         # The host has its own page-table entries, which say nothing of the model's.
         found = resolve(process.mm, address, code if inside else code & ~PageFaultCode.P)
         if found.action is FaultAction.SIGBUS:
@@ -568,8 +585,12 @@ class Service:
         if not found.resolved and found.action is not FaultAction.OOM:
             return Fault.OWN
         # Outside, a page that exists is out of reach for reasons of ours, unless isolation takes care of it.
-        appeared = hole and self.settings.hides
+        appeared = comes and self.settings.hides
         return Fault.AGAIN if inside or late or appeared else Fault.OWN
+
+    def _may_come(self, encl: Encl, address: int) -> bool:
+        """Whether a page could have been missing a moment ago that isolation will take care of when it is there."""
+        return not encl.has_page(address) or (self._paging and not encl.debug)
 
     def _leaf(self, notification: Notification, memory: TargetMemory, request: Request) -> None:
         """A leaf that the machine carries out for a thread that is inside."""
@@ -655,6 +676,8 @@ class Service:
         ]
         self._processes[process.key] = process
         self._watch(process)
+        if self._paging:
+            engine.pages_leave()
         self._start(notification, memory, request, Carrier(memory, steps, watcher=engine))
 
     @property
@@ -721,6 +744,8 @@ class Service:
         engine.begin_watching()
         process = TargetProcess(next(self._keys), pid, mm, engine, found.parent.state_address)
         self._processes[process.key] = process
+        if self._paging:
+            engine.pages_leave()
         memory.write(process.state_address + TargetState.key.offset, struct.pack("<Q", process.key))
         request.key = process.key
         self._watch(process)
