@@ -58,7 +58,6 @@ class Driver:
         demand: engines map evicted pages, too: who touches one waits until it is loaded, so no protection changes when
             a page leaves or comes. Pages vanish for all at the moment they are written out.
         when_full: the advice when no EPC page is free and none can be made so.
-        evictable: whether pages of an enclave may leave the EPC; asked when they come.
         wake: called, without any lock, when EPC is short: Linux's wake_up of ksgxd. By default pages are reclaimed
             before it returns; an owner may have another thread call ``reclaimer.balance``.
         leaked: EPC frames that could not be removed, lost for ever.
@@ -88,7 +87,6 @@ class Driver:
         self.shootdown: Callable[[Encl], bool] | None = None
         self.demand = False
         self.when_full = "make the EPC larger"
-        self.evictable: Callable[[Encl], bool] = lambda _encl: True
         self.wake: Callable[[], None] = self.reclaimer.balance
         self._enclaves: dict[int, Encl] = {}
         self._last_enclave = 0

@@ -239,8 +239,7 @@ class Encl:
         self.page_type[first : first + count] = int(page_type)
         self.max_prot[first : first + count] = ceiling
         self.page_count += count
-        if self.driver.evictable(self):
-            self.driver.reclaimer.enlist(self, np.arange(first, first + count))
+        self.driver.reclaimer.enlist(self, np.arange(first, first + count))
 
     def remove(self, first: int, count: int) -> None:
         """Pages were removed from the EPC: nothing is known of them any more. The VA pages they needed stay."""
