@@ -452,9 +452,9 @@ class Terminal:
     def resize(self, rows: int, columns: int) -> None:
         fcntl.ioctl(self.fd, termios.TIOCSWINSZ, struct.pack("4H", rows, columns, 0, 0))
 
-    def until(self, pattern: str) -> str:
-        """What comes until a pattern has matched."""
-        seen, end = "", time.monotonic() + 30
+    def until(self, pattern: str, seen: str = "") -> str:
+        """What comes until a pattern has matched, ``seen`` included."""
+        end = time.monotonic() + 30
         while not re.search(pattern, seen):
             assert time.monotonic() < end, seen
             if select.select([self.fd], [], [], 0.5)[0]:
@@ -546,10 +546,11 @@ def test_top_gives_the_terminal_back_while_it_is_stopped(told: Told) -> None:
     with top(told.pid, "--interval", "0.2") as terminal:
         terminal.until("q: end")
         os.kill(terminal.pid, signal.SIGTSTP)
-        terminal.until(re.escape("\x1b[?1049l"))
-        # A session of its own has no shell to go on with it: its stop may be refused, and it goes on.
+        left = "\x1b[?1049l"
+        _, _, behind = terminal.until(re.escape(left)).rpartition(left)
+        # A session of its own has no shell to go on with it: its stop may be refused, and it goes on at once.
         os.kill(terminal.pid, signal.SIGCONT)
-        terminal.until(re.escape("\x1b[?1049h"))
+        terminal.until(re.escape("\x1b[?1049h"), behind)
         terminal.type(b"q")
         assert terminal.status() == 0
 
