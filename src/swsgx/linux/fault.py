@@ -249,9 +249,8 @@ def _in_driver(vma: Vma, address: int) -> Resolution:
             if not loaded.ok:
                 return Resolution(FaultAction.SIGBUS, loaded.reason)
             if not encl.listed[index]:
-                raise EpcFull(
-                    0
-                )  # the reclaimer or an ioctl is about to take the entry away that it would get
+                # The reclaimer or an ioctl is about to take the entry away that it would get.
+                raise EpcFull(0)
         mapping.bits[index] |= np.uint8(VmaBits.PRESENT)
     return _RETRY
 

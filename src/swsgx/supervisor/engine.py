@@ -48,8 +48,9 @@ from swsgx.native.abi import (
     VisibleRun,
 )
 from swsgx.native.runs import Runs
+from swsgx.supervisor.kernel import NR_USERFAULTFD
 from swsgx.supervisor.memory import TargetMemory, mappings
-from swsgx.supervisor.missing import FLAGS, NR_USERFAULTFD, Watch
+from swsgx.supervisor.missing import FLAGS, Watch
 from swsgx.supervisor.steps import Adopt, Call, Fd, Give, Step, Store, Watched
 
 __all__ = ["TargetEngine"]
@@ -209,9 +210,8 @@ class TargetEngine:
     def adopt(self, fd: int, give: Give) -> None:
         """The process has made it. What a fork's child has mapped already is watched now."""
         self.watched = Watch.of(self.memory.pid, fd)
-        with contextlib.suppress(
-            OSError
-        ):  # it has all the descriptors that it may have: we watch in its place
+        # A process that has all the descriptors it may have gets none: we watch in its place.
+        with contextlib.suppress(OSError):
             self.give_watch(give)
         for encl, attached in self._attached.items():
             if attached.none:

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from enum import IntEnum
 
 __all__ = [
+    "NR_USERFAULTFD",
     "Ptrace",
     "descriptor_of",
     "die_with_parent",
@@ -36,7 +37,9 @@ _libc.syscall.restype = ctypes.c_long
 _PR_SET_PDEATHSIG = 1
 _PR_SET_CHILD_SUBREAPER = 36
 _PR_SET_NO_NEW_PRIVS = 38
-_NR_EXECVE, _NR_SECCOMP, _NR_USERFAULTFD, _NR_PIDFD_GETFD = 59, 317, 323, 438
+_NR_EXECVE, _NR_SECCOMP, _NR_PIDFD_GETFD = 59, 317, 438
+#: Programs make this call for us, too.
+NR_USERFAULTFD = 323
 _SECCOMP_SET_MODE_FILTER = 1
 
 
@@ -160,7 +163,7 @@ def userfaultfd(flags: int) -> int:
     Raises:
         OSError: it is not allowed here, or this kernel has none.
     """
-    fd = int(_libc.syscall(_NR_USERFAULTFD, flags, None, None, None, None, None))
+    fd = int(_libc.syscall(NR_USERFAULTFD, flags, None, None, None, None, None))
     if fd < 0:
         raise _failed("userfaultfd")
     return fd

@@ -29,9 +29,8 @@ from swsgx.isa.address import PAGE_SIZE
 from swsgx.native.shm import SharedRegion
 from swsgx.supervisor.kernel import descriptor_of, userfaultfd
 
-__all__ = ["FLAGS", "IOCTL_REGISTER", "NR_USERFAULTFD", "REGISTER", "REGISTER_MISSING", "Watch", "possible"]
+__all__ = ["FLAGS", "IOCTL_REGISTER", "REGISTER", "REGISTER_MISSING", "Watch", "possible"]
 
-NR_USERFAULTFD = 323
 _USER_MODE_ONLY = 1
 FLAGS = os.O_CLOEXEC | os.O_NONBLOCK | _USER_MODE_ONLY
 

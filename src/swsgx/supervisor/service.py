@@ -27,7 +27,7 @@ from pathlib import Path
 from swsgx.cpu.enclu.refusals import reason_of
 from swsgx.cpu.faults import Fault as CpuFault
 from swsgx.cpu.machine import Cpu
-from swsgx.isa.address import Linaddr
+from swsgx.isa.address import PAGE_SIZE, Linaddr
 from swsgx.isa.flags import PageFaultCode
 from swsgx.isa.leaves import Enclu
 from swsgx.isa.vectors import Vector
@@ -255,15 +255,15 @@ class Service:
             if place is None or watched is None:
                 continue
             encl, index = place
-            outcome = encl.load_page(encl.base + index * 4096)
+            outcome = encl.load_page(encl.base + index * PAGE_SIZE)
             if outcome.ok:
                 mapping = process.mm.mappings.get(encl)
                 if mapping is not None:
                     mapping.bits[index] |= VmaBits.PRESENT
-                watched.wake(address, 4096)
+                watched.wake(address, PAGE_SIZE)
                 continue
             if outcome.errno == errno.EAGAIN:
-                watched.wake(address, 4096)  # it will wait again
+                watched.wake(address, PAGE_SIZE)  # it will wait again
                 continue
             if self.settings.explain and outcome.reason is not None:
                 self._explain(f"page fault at {address:#x} in process {process.pid}", outcome.reason)

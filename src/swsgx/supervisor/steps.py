@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Protocol
 from swsgx.cpu.faults import invariant
 from swsgx.linux.task import BadAddress
 from swsgx.native.abi import CALLS_AT_ONCE, HostCall, Request
+from swsgx.supervisor.kernel import NR_USERFAULTFD
 from swsgx.supervisor.missing import IOCTL_REGISTER, REGISTER, REGISTER_MISSING
 
 if TYPE_CHECKING:
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Adopt", "Call", "Carrier", "Fd", "Give", "HostRefused", "Step", "Store", "Watched"]
 
-_NR_CLOSE, _NR_IOCTL, _NR_USERFAULTFD = 3, 16, 323
+_NR_CLOSE, _NR_IOCTL = 3, 16
 _CALLS_AT = Request.calls.offset
 #: HostCall: number, six arguments, result.
 _HOST_CALL = struct.Struct("<8Q")
@@ -189,7 +190,7 @@ class Carrier:
             if self.watcher is not None:
                 self.watcher.watch(step.start, step.length)
         except OSError as error:
-            self.failure = HostRefused(_NR_USERFAULTFD, error.errno or errno.EIO)
+            self.failure = HostRefused(NR_USERFAULTFD, error.errno or errno.EIO)
 
     def send(self, request: Request, listener: Listener, notification: Notification) -> bool:
         """Put the next calls into the request. False: there are none left.
@@ -237,7 +238,7 @@ class Carrier:
             self.watcher.adopt(self.results[-1], give)
             self.steps.insert(1, Call(_NR_CLOSE, (self.results[-1],)))
         except OSError as error:
-            self.failure = HostRefused(_NR_USERFAULTFD, error.errno or errno.EIO)
+            self.failure = HostRefused(NR_USERFAULTFD, error.errno or errno.EIO)
             self.steps = []
 
     def _send_watched(self, request: Request, step: Watched, request_at: int) -> bool:
