@@ -16,7 +16,8 @@ from swsgx.cpu.epcm import HOME_EPC, Epcm
 from swsgx.cpu.faults import invariant
 from swsgx.cpu.keys import Secrets
 from swsgx.cpu.msr import Msrs
-from swsgx.cpu.pager import Pager
+from swsgx.cpu.pager import BLOCK, ROW_SIZE, Pager
+from swsgx.cpu.scratch import Scratch
 from swsgx.cpu.store import EnclaveStore
 from swsgx.cpu.tracking import CountedThreads, Tracker
 from swsgx.identity.measure import Measurement
@@ -75,6 +76,7 @@ class Cpu:
         enclaves: what each SECS holds, by EPC frame.
         written_out: what each SECS holds that EWB has written out, by EID.
         pager: the paging key and the versions.
+        scratch: memory for the pages that it works on.
         serial: held by a running leaf.
         tracker: knows which threads have left their enclave since an epoch began.
         unmasked_event: asked once by each EINIT: is an interrupt pending that EINIT must make way for?
@@ -99,6 +101,7 @@ class Cpu:
         self.enclaves: dict[int, SecsState] = {}
         self.written_out: dict[int, SecsState] = {}
         self.pager = Pager(random)
+        self.scratch = Scratch(BLOCK * ROW_SIZE)
         self.serial = threading.RLock()
         self.tracker: Tracker = CountedThreads(self.threads_inside)
         self.unmasked_event: Callable[[], bool] = lambda: False

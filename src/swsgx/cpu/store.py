@@ -34,9 +34,11 @@ def consecutive(indexes: npt.NDArray[Any]) -> list[tuple[int, int]]:
         return []
     if len(indexes) == 1:
         return [(int(indexes[0]), 1)]
-    cuts = np.flatnonzero(np.diff(indexes.astype(np.int64)) != 1) + 1
-    starts = [0, *cuts.tolist()]
-    ends = [*cuts.tolist(), len(indexes)]
+    # Differences wrap around in unsigned numbers, and are not 1 then either.
+    cuts = (np.flatnonzero(indexes[1:] - indexes[:-1] != 1) + 1).tolist()
+    if not cuts:  # as nearly always
+        return [(int(indexes[0]), len(indexes))]
+    starts, ends = [0, *cuts], [*cuts, len(indexes)]
     return [(int(indexes[start]), end - start) for start, end in zip(starts, ends, strict=True)]
 
 
@@ -104,16 +106,21 @@ class EnclaveStore:
         if self.shared:
             self.contents.populate(offset, size)
 
-    def leaving(self, offsets: npt.NDArray[np.uint64]) -> list[memoryview]:
-        """Contents of pages, each, that leave the EPC now; their memory may be gone behind this."""
+    def leaving(self, offsets: npt.NDArray[np.uint64], room: npt.NDArray[np.uint8]) -> list[memoryview]:
+        """Contents of pages, each, that leave the EPC now; their memory may be gone behind this.
+
+        Args:
+            offsets: of the pages.
+            room: 4096 bytes for each, contiguous, where contents may be put.
+        """
         if not self.shared:
             view = self.contents.view
             return [view[at : at + PAGE_SIZE] for at in offsets.tolist()]
-        pages = []
+        taken, at = room.reshape(-1).data, 0
         for first, count in consecutive(offsets // np.uint64(PAGE_SIZE)):
-            taken = self.contents.take(first * PAGE_SIZE, count * PAGE_SIZE)
-            pages += [taken[at : at + PAGE_SIZE] for at in range(0, len(taken), PAGE_SIZE)]
-        return pages
+            self.contents.take(first * PAGE_SIZE, taken[at : at + count * PAGE_SIZE])
+            at += count * PAGE_SIZE
+        return [taken[at : at + PAGE_SIZE] for at in range(0, at, PAGE_SIZE)]
 
     def changed(self) -> None:
         """Tell whoever caches checks that something changed: an EPCM entry, a mapping or a TCS."""

@@ -14,7 +14,6 @@ import numpy.typing as npt
 
 from swsgx.cpu.encls.evicted import SLOT_SIZE
 from swsgx.cpu.faults import invariant
-from swsgx.cpu.pager import rows
 from swsgx.cpu.store import consecutive
 from swsgx.isa.address import PAGE_SIZE
 from swsgx.isa.structs import Pcmd
@@ -87,14 +86,13 @@ class Backing:
         self._pcmds[indexes] = pcmds
         self._fresh(indexes)
 
-    def fetch(self, indexes: Indexes) -> tuple[Bytes, Bytes]:
-        """Rows as ELDU wants them, and their PCMDs."""
-        sealed = rows(len(indexes))
+    def fetch(self, indexes: Indexes, sealed: Bytes) -> Bytes:
+        """The PCMDs of pages; ``sealed`` gets rows as ELDU wants them."""
         at = 0
         for first, count in consecutive(indexes):
             _move(os.preadv, self.region.fd, _pages(sealed[at : at + count]), first * PAGE_SIZE)
             at += count
-        return sealed, self._pcmds[indexes]
+        return self._pcmds[indexes]
 
     def free(self, indexes: Indexes) -> None:
         """The pages were loaded. Their memory goes back to the host, not at once, but soon."""

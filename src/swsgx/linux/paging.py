@@ -24,7 +24,7 @@ from swsgx.cpu.encls.etrack import etrack
 from swsgx.cpu.faults import Fault, LeafResult, invariant
 from swsgx.cpu.machine import SecsState
 from swsgx.cpu.memory import ScratchMemory
-from swsgx.cpu.pager import MAC_SIZE, rows
+from swsgx.cpu.pager import BLOCK, MAC_SIZE, ROW_SIZE
 from swsgx.cpu.store import consecutive
 from swsgx.isa.address import PAGE_SIZE, EpcAddr
 from swsgx.isa.errors import SgxError
@@ -39,11 +39,9 @@ if TYPE_CHECKING:
 
 __all__ = ["READ_AHEAD", "EnclavePaging"]
 
-#: Pages that are written or loaded at a time: 256 KiB, less than a second-level cache holds.
-_BLOCK = 64
 #: Who loads page after page in ascending order gets some of the next ones with it, twice as many each time, as long as
 #: EPC is plenty; no program can tell. The first and the largest number of them.
-READ_AHEAD = (4, 64)
+READ_AHEAD = (4, 128)
 
 
 class EnclavePaging:
@@ -132,8 +130,8 @@ class EnclavePaging:
         if encl.secs is None:
             return indexes[:0]
         indexes = indexes[self.blocked(indexes)]
-        for at in range(0, len(indexes), _BLOCK):
-            block = indexes[at : at + _BLOCK]
+        for at in range(0, len(indexes), BLOCK):
+            block = indexes[at : at + BLOCK]
             written = self._write(block)
             if written < len(block):
                 etrack(cpu, encl.secs_address)
@@ -149,14 +147,15 @@ class EnclavePaging:
         backing.pin(indexes)
         frames = encl.store.frame_map[indexes] - np.uint32(1)
         numbers = self.slots.take(len(indexes))
-        sealed, pcmds = rows(len(indexes)), np.empty((len(indexes), Pcmd.size_of), np.uint8)
+        pcmds = np.empty((len(indexes), Pcmd.size_of), np.uint8)
         before = self._state.children
         for first, count in consecutive(indexes):
             self.usable[first : first + count] = encl.usable(first, first + count)
-        with contextlib.suppress(Fault):
-            ewb.run(cpu, encl.secs_address, frames, self.slots.addresses(numbers), sealed, pcmds)
-        done = before - self._state.children
-        backing.store(indexes[:done], sealed[:done], pcmds[:done])
+        with cpu.scratch.table(len(indexes), ROW_SIZE) as sealed:
+            with contextlib.suppress(Fault):
+                ewb.run(cpu, encl.secs_address, frames, self.slots.addresses(numbers), sealed, pcmds)
+            done = before - self._state.children
+            backing.store(indexes[:done], sealed[:done], pcmds[:done])
         self._slot[indexes[:done]] = numbers[:done] + 1
         self.slots.give(numbers[done:])
         cpu.epc.free(frames[:done])
@@ -224,8 +223,8 @@ class EnclavePaging:
             return self._no_page(moves)
         last = int(missing[-1])
         missing = self._with_followers(missing, free - len(missing) - encl.driver.reclaimer.low)
-        for at in range(0, len(missing), _BLOCK):
-            outcome = self._read(missing[at : at + _BLOCK], last)
+        for at in range(0, len(missing), BLOCK):
+            outcome = self._read(missing[at : at + BLOCK], last)
             if not outcome.ok:
                 break
         return outcome
@@ -263,18 +262,17 @@ class EnclavePaging:
         if len(frames) < len(indexes):
             cpu.epc.unread(frames)
             return self._no_page(moves)
-        sealed, pcmds = backing.fetch(indexes)
         numbers = self._slot[indexes].astype(np.int64) - 1
+        slots = self.slots.addresses(numbers)
         addresses = (encl.base + indexes * PAGE_SIZE).astype(np.uint64)
-        result = LeafResult()
         before = self._state.children
-        try:
-            _, result = eldu.run(
-                cpu, encl.secs_address, frames, self.slots.addresses(numbers), addresses, sealed, pcmds
-            )
-            cause = result.reason
-        except Fault as fault:
-            cause = fault.reason
+        with cpu.scratch.table(len(indexes), ROW_SIZE) as sealed:
+            pcmds = backing.fetch(indexes, sealed)
+            try:
+                _, result = eldu.run(cpu, encl.secs_address, frames, slots, addresses, sealed, pcmds)
+                cause = result.reason
+            except Fault as fault:
+                cause = fault.reason
         done = self._state.children - before
         self._came(indexes[:done], numbers[:done])
         cpu.epc.unread(frames[done:])

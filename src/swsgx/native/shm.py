@@ -58,13 +58,17 @@ class SharedRegion:
         """
         os.posix_fallocate(self.fd, offset, length)
 
-    def take(self, offset: int, length: int) -> memoryview:
+    def take(self, offset: int, taken: memoryview) -> None:
         """Whole pages as they were at the moment when they vanished from here, whoever was writing to them.
+
+        Args:
+            offset: of the first.
+            taken: gets their bytes; as long as all of them.
 
         A pipe gets references to the pages, no copies. Then they are punched out, which takes them from all who have
         mapped them; what is read from the pipe behind that, nobody can change any more.
         """
-        taken, at = memoryview(bytearray(length)), 0
+        length, at = len(taken), 0
         ours, theirs = os.pipe2(os.O_CLOEXEC)
         try:
             with contextlib.suppress(OSError):  # more than a user may have: the usual size does, too
@@ -81,7 +85,6 @@ class SharedRegion:
         finally:
             os.close(ours)
             os.close(theirs)
-        return taken
 
     def close(self) -> None:
         """Unmap and close. Arrays laid over :attr:`view` must be gone before; else the mapping stays until they are."""

@@ -120,6 +120,8 @@ def possible() -> bool:
             os.close(fd)
         with SharedRegion("sgx-probe", 2 * PAGE_SIZE) as region:
             region.view[:1] = b"1"
-            return region.take(0, PAGE_SIZE)[0] == ord("1") and region.view[0] == 0
+            taken = bytearray(PAGE_SIZE)
+            region.take(0, memoryview(taken))
+            return taken[0] == ord("1") and region.view[0] == 0
     except OSError:
         return False

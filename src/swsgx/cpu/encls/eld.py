@@ -262,16 +262,16 @@ def _run_clean(
     state = cpu.enclaves[secs_frame]
     store = state.store
     flags = pcmds.view(np.uint64)[:, _FLAGS]
-    plain = np.empty((len(frames), PAGE_SIZE), np.uint8)
-    done = cpu.pager.unseal(read_versions(cpu, slots), sealed, headers(flags, state.eid, linaddrs), plain)
-    if not done:
-        return 0
-    frames, slots, flags, linaddrs = frames[:done], slots[:done], flags[:done], linaddrs[:done]
-    indexes = (linaddrs - np.uint64(store.head.baseaddr)) // np.uint64(PAGE_SIZE)
-    at = 0
-    for first, count in consecutive(indexes):
-        store.fill(first * PAGE_SIZE, plain[at : at + count].reshape(-1).data)
-        at += count
+    with cpu.scratch.table(len(frames), PAGE_SIZE) as plain:
+        done = cpu.pager.unseal(read_versions(cpu, slots), sealed, headers(flags, state.eid, linaddrs), plain)
+        if not done:
+            return 0
+        frames, slots, flags, linaddrs = frames[:done], slots[:done], flags[:done], linaddrs[:done]
+        indexes = (linaddrs - np.uint64(store.head.baseaddr)) // np.uint64(PAGE_SIZE)
+        at = 0
+        for first, count in consecutive(indexes):
+            store.fill(first * PAGE_SIZE, plain[at : at + count].reshape(-1).data)
+            at += count
     write_versions(cpu, slots, 0)
     types = (flags >> np.uint64(8)).astype(np.uint8)
     found = (flags & np.uint64(_KEPT)).astype(np.uint8) >> np.uint8(STATE_SHIFT)

@@ -126,7 +126,8 @@ def _seal(cpu: Cpu, frame: int, row: Bytes, pcmd: Bytes) -> int:
         state = cpu.owner(frame)
         eid = owner = state.eid
         if entry.home == HOME_ENCLAVE:
-            contents = state.store.leaving(np.array([cpu.offset_of(frame)], np.uint64))[0]
+            room = np.empty((1, PAGE_SIZE), np.uint8)
+            contents = state.store.leaving(np.array([cpu.offset_of(frame)], np.uint64), room)[0]
     flags = flags_of(cpu.epcm.columns[frame : frame + 1])
     version = cpu.pager.next_versions(1)
     linaddr = np.array([entry.enclaveaddress], np.uint64)
@@ -235,8 +236,9 @@ def _run_clean(cpu: Cpu, secs: int, frames: Frames, slots: Slots, sealed: Bytes,
     flags, addresses = flags_of(found), found["enclaveaddress"]
     offsets = addresses - np.uint64(state.store.head.baseaddr)
     versions = cpu.pager.next_versions(len(frames))
-    pages = state.store.leaving(offsets)
-    cpu.pager.seal(versions, pages, headers(flags, state.eid, addresses), sealed)
+    with cpu.scratch.table(len(frames), PAGE_SIZE) as room:
+        pages = state.store.leaving(offsets, room)
+        cpu.pager.seal(versions, pages, headers(flags, state.eid, addresses), sealed)
     _fill(pcmds, flags, state.eid, sealed)
 
     write_versions(cpu, slots, versions)
