@@ -146,6 +146,14 @@
 #define VISIBLE_RUN_PROT                 16
 #define VISIBLE_RUN_PRIVATE              20
 
+/* struct swsgx_grant: swsgx */
+#define SIZEOF_GRANT                     64
+#define GRANT_SERIAL                     0
+#define GRANT_ACTIVE                     4
+#define GRANT_BUSY                       8
+#define GRANT_NEXT                       12
+#define GRANT_END                        16
+
 /* struct swsgx_enclave_slot: swsgx */
 #define SIZEOF_ENCLAVE_SLOT              192
 #define ENCLAVE_SLOT_BASE                0
@@ -170,6 +178,7 @@
 #define ENCLAVE_SLOT_INSIDE              136
 #define ENCLAVE_SLOT_AWAY                140
 #define ENCLAVE_SLOT_CONTENTS_FD         144
+#define ENCLAVE_SLOT_GRANT               152
 
 /* struct swsgx_thread_record: swsgx */
 #define SIZEOF_THREAD_RECORD             256
@@ -287,6 +296,7 @@
 #define OWN_CALL_PIN                     0x53475810
 #define OWN_CALL_UNPIN                   0x53475811
 #define OWN_CALL_FORGET                  0x53475812
+#define OWN_CALL_GRANT                   0x53475813
 
 /* struct swsgx_host_call: swsgx */
 #define SIZEOF_HOST_CALL                 64
@@ -441,6 +451,23 @@ _Static_assert(offsetof(struct swsgx_visible_run, prot) == 16, "swsgx_visible_ru
 _Static_assert(offsetof(struct swsgx_visible_run, private) == 20, "swsgx_visible_run.private");
 _Static_assert(offsetof(struct swsgx_visible_run, reserved_24) == 24, "swsgx_visible_run.reserved_24");
 
+/* Pages that an enclave may accept by itself, one after the other, without asking: behind the mapping bytes. */
+struct swsgx_grant {
+	uint32_t serial; /* the supervisor's number for it */
+	uint32_t active; /* the process's: that of the grant whose pages are mapped; another one, or 0, is none */
+	uint32_t busy; /* 1: a thread is accepting a page */
+	uint32_t next; /* page index in ELRANGE: accepted next */
+	uint32_t end; /* page index: the first that is not granted */
+	uint8_t reserved_20[44];
+} __attribute__((packed, aligned(64)));
+_Static_assert(sizeof(struct swsgx_grant) == 64, "size of swsgx_grant");
+_Static_assert(offsetof(struct swsgx_grant, serial) == 0, "swsgx_grant.serial");
+_Static_assert(offsetof(struct swsgx_grant, active) == 4, "swsgx_grant.active");
+_Static_assert(offsetof(struct swsgx_grant, busy) == 8, "swsgx_grant.busy");
+_Static_assert(offsetof(struct swsgx_grant, next) == 12, "swsgx_grant.next");
+_Static_assert(offsetof(struct swsgx_grant, end) == 16, "swsgx_grant.end");
+_Static_assert(offsetof(struct swsgx_grant, reserved_20) == 20, "swsgx_grant.reserved_20");
+
 /* One enclave as one process maps it. base is written last and cleared first. */
 struct swsgx_enclave_slot {
 	uint64_t base; /* linear address of ELRANGE; 0: the slot is free */
@@ -466,7 +493,9 @@ struct swsgx_enclave_slot {
 	uint32_t inside; /* threads inside, and others that need the range in place */
 	uint32_t away; /* 1: the range is hidden now */
 	uint32_t contents_fd; /* the memfd of the contents, to map a run afresh where it cannot be moved */
-	uint8_t reserved_148[44];
+	uint8_t reserved_148[4];
+	uint64_t grant; /* where the Grant is; 0: nothing is ever granted here */
+	uint8_t reserved_160[32];
 } __attribute__((packed, aligned(64)));
 _Static_assert(sizeof(struct swsgx_enclave_slot) == 192, "size of swsgx_enclave_slot");
 _Static_assert(offsetof(struct swsgx_enclave_slot, base) == 0, "swsgx_enclave_slot.base");
@@ -493,6 +522,8 @@ _Static_assert(offsetof(struct swsgx_enclave_slot, inside) == 136, "swsgx_enclav
 _Static_assert(offsetof(struct swsgx_enclave_slot, away) == 140, "swsgx_enclave_slot.away");
 _Static_assert(offsetof(struct swsgx_enclave_slot, contents_fd) == 144, "swsgx_enclave_slot.contents_fd");
 _Static_assert(offsetof(struct swsgx_enclave_slot, reserved_148) == 148, "swsgx_enclave_slot.reserved_148");
+_Static_assert(offsetof(struct swsgx_enclave_slot, grant) == 152, "swsgx_enclave_slot.grant");
+_Static_assert(offsetof(struct swsgx_enclave_slot, reserved_160) == 160, "swsgx_enclave_slot.reserved_160");
 
 /* One TCS in one process: what EENTER found out, and what EEXIT and AEX must restore. */
 struct swsgx_thread_record {

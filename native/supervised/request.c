@@ -66,6 +66,9 @@ static long make_call(const struct swsgx_host_call *call)
 	case OWN_CALL_UNPIN:
 		enclave_hide((slot_t *)call->arg0);
 		return 0;
+	case OWN_CALL_GRANT:
+		grant_mapped((const slot_t *)call->arg0, call->arg1);
+		return 0;
 	case OWN_CALL_FORGET:
 		swsgx_forget(call->arg0, call->arg1);
 		return 0;
@@ -198,6 +201,8 @@ bool ask_leaf(const slot_t *slot, registers_t *regs, uint32_t length, struct ref
 		.arg4 = regs->rdx,
 	};
 
+	if (accept_granted(slot, regs, length))
+		return true;
 	ask_blocked(&request);
 	if (request.result == LEAF_END_FAULT)
 		return refuse(why, CHECK_LEAF_FAULT, (uint32_t)request.arg0, request.arg1, request.arg2, request.arg3, 0);

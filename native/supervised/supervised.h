@@ -52,6 +52,12 @@ bool page_appears(const struct refusal *why);
 /* A leaf of the enclave that the thread is inside, with its registers; false: "why" is the exception. */
 bool ask_leaf(const slot_t *slot, registers_t *regs, uint32_t length, struct refusal *why);
 void explain(const struct refusal *why);
+
+/* grant.c: EACCEPT of a page that was granted. True: it is done; "length" are the bytes of the ENCLU. */
+bool accept_granted(const slot_t *slot, registers_t *regs, uint32_t length);
+void grant_mapped(const slot_t *slot, uint64_t serial);
+
+/* request.c again */
 /* A fault of the program's own in an enclave mapping: FAULT_*. */
 enum { FAULT_OWN, FAULT_AGAIN, FAULT_BUS };
 int host_fault(const struct kernel_ucontext *uc);

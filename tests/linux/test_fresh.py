@@ -8,7 +8,7 @@ import pytest
 
 from swsgx.isa.address import PAGE_SIZE
 from swsgx.isa.structs import Secinfo
-from swsgx.linux.fresh import accept_fresh
+from swsgx.linux.fresh import Reserved, accept_fresh, reserve
 from swsgx.native.abi import VmaBits
 from swsgx.trace import OFF
 from tests.make.running import NEW, RESTRICTED, Running, run
@@ -146,4 +146,89 @@ def test_what_is_not_plain_is_left_to_the_steps(odd: Callable[[Running], None], 
 def test_operands_that_are_not_plain_are_left_to_the_steps(secinfo: int, page: int, quiet: Running) -> None:
     before = quiet.state()
     assert not fresh(quiet, secinfo, page)
+    assert quiet.state() == before
+
+
+# Pages that are reserved, and accepted by the enclave itself.
+
+
+def reserved(running: Running, most: int = 6) -> Reserved:
+    found = reserve(running.encl, mapping(running), PAGE, most)
+    assert found is not None
+    return found
+
+
+def test_reserved_pages_have_epc_and_are_in_no_table(quiet: Running) -> None:
+    before, free = quiet.state(), quiet.cpu.epc.free_count
+    found = reserved(quiet)
+    assert (len(found), quiet.cpu.epc.free_count) == (6, free - 6)
+    found.shrink(0)
+    assert quiet.state() == before
+
+
+def test_accepted_ones_are_what_the_steps_give(quiet: Running, stepwise: Running) -> None:
+    found = reserved(quiet)
+    assert found.shrink(3)
+    found.accepted()
+    for page in range(PAGE, PAGE + 3):
+        assert stepwise.accept(NEW, page) == 0
+    assert everything(quiet) == everything(stepwise)
+    assert quiet.world.driver.figures().eaug == stepwise.world.driver.figures().eaug
+
+
+def test_what_was_not_accepted_holds_no_memory(quiet: Running) -> None:
+    found = reserved(quiet)
+    quiet.encl.store.page(PAGE * PAGE_SIZE)[:4] = b"left"
+    found.shrink(0)
+    assert not any(quiet.encl.store.page(PAGE * PAGE_SIZE))
+
+
+def test_a_page_that_exists_ends_them(quiet: Running) -> None:
+    assert quiet.accept(NEW, PAGE + 5) == 0
+    assert len(reserved(quiet)) == 5
+
+
+def test_the_room_for_versions_ends_them(quiet: Running) -> None:
+    quiet.encl.page_count = 512 - 5
+    assert len(reserved(quiet)) == 5
+
+
+def test_the_end_of_the_mapping_ends_them(quiet: Running) -> None:
+    assert quiet.world.mm.mprotect(BASE + (PAGE + 4) * PAGE_SIZE, PAGE_SIZE, 1).ok
+    assert len(reserved(quiet)) == 4
+
+
+def test_pages_of_an_enclave_that_has_ended_are_free_again(quiet: Running) -> None:
+    found, total = reserved(quiet), quiet.cpu.epc.frames
+    quiet.encl.release()
+    found.accepted()
+    assert quiet.cpu.epc.free_count == total
+
+
+def test_short_epc_takes_them_back(quiet: Running) -> None:
+    found = reserved(quiet)
+    driver = quiet.world.driver
+    driver.recall = lambda: found.shrink(0)
+    epc = quiet.cpu.epc
+    taken = epc.allocate_run(epc.free_count)
+    assert not driver.reclaimer.hopeless(driver.reclaimer.moves)
+    assert epc.free_count == 6
+    epc.free(taken)
+
+
+def _two_processes(running: Running) -> None:
+    running.encl.mappings.append(running.encl.mappings[0])
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [_no_access, _little_epc, _no_room_for_versions, _traced, _two_processes],
+    ids=lambda odd: odd.__name__.strip("_"),
+)
+def test_where_somebody_could_tell_nothing_is_reserved(
+    odd: Callable[[Running], None], quiet: Running
+) -> None:
+    odd(quiet)
+    before = quiet.state()
+    assert reserve(quiet.encl, mapping(quiet), PAGE, 6) is None
     assert quiet.state() == before

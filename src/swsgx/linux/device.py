@@ -57,6 +57,7 @@ class Driver:
             made to leave; then enclaves are left alone while somebody is inside.
         demand: engines map evicted pages, too: who touches one waits until it is loaded, so no protection changes when
             a page leaves or comes. Pages vanish for all at the moment they are written out.
+        recall: called when EPC is short, whatever locks are held; whether pages came back that were set aside.
         when_full: the advice when no EPC page is free and none can be made so.
         wake: called, without any lock, when EPC is short: Linux's wake_up of ksgxd. By default pages are reclaimed
             before it returns; an owner may have another thread call ``reclaimer.balance``.
@@ -85,6 +86,7 @@ class Driver:
         self.lock = threading.RLock()
         self.reclaimer = Reclaimer(self, backing_pages)
         self.shootdown: Callable[[Encl], bool] | None = None
+        self.recall: Callable[[], bool] = lambda: False
         self.demand = False
         self.when_full = "make the EPC larger"
         self.wake: Callable[[], None] = self.reclaimer.balance

@@ -25,7 +25,7 @@ from swsgx.linux.paging import EnclavePaging
 from swsgx.linux.profile import Profile
 from swsgx.linux.task import READ_IMPLIES_EXEC
 from swsgx.linux.vma import shown_prot
-from swsgx.native.abi import EpcmState, VmaBits
+from swsgx.native.abi import EpcmState, Grant, VmaBits, grant_offset
 from swsgx.native.shm import SharedRegion
 from swsgx.trace import Reason
 
@@ -52,6 +52,7 @@ class EnclaveMapping:
         vma_bits: one byte a page of ELRANGE (:class:`~swsgx.native.abi.VmaBits`), in shared memory for native
             code to read; None before CREATE.
         bits: the same as an array.
+        grant: behind the bytes, what the enclave may accept by itself here.
         attached: the engine knows of it.
         areas: VMAs of the enclave in the address space.
     """
@@ -61,6 +62,7 @@ class EnclaveMapping:
         self.mm = mm
         self.vma_bits: SharedRegion | None = None
         self.bits: Bytes = np.empty(0, np.uint8)
+        self.grant = Grant()
         self.attached = False
         self.areas = 0
         if encl.created:
@@ -69,8 +71,10 @@ class EnclaveMapping:
     def allocate(self) -> None:
         """The enclave has a range now: make the byte array."""
         pages = self.encl.size // PAGE_SIZE
-        self.vma_bits = SharedRegion(f"sgx-vma-{self.encl.number}", pages)
+        at = grant_offset(pages)
+        self.vma_bits = SharedRegion(f"sgx-vma-{self.encl.number}", at + Grant.size_of)
         self.bits = np.frombuffer(self.vma_bits.view, np.uint8, count=pages)
+        self.grant = Grant(self.vma_bits.view[at:])
 
     def clip(self, start: int, end: int) -> tuple[int, int]:
         """The page indexes in ELRANGE of the part of an address range that lies in it."""
@@ -95,7 +99,7 @@ class EnclaveMapping:
     def close(self) -> None:
         """Give the byte array back."""
         if self.vma_bits is not None:
-            self.bits = np.empty(0, np.uint8)
+            self.bits, self.grant = np.empty(0, np.uint8), Grant()
             self.vma_bits.close()
             self.vma_bits = None
 

@@ -149,6 +149,8 @@ class Reclaimer:
         None is on the list, with room for it outside, none is on its way out or onto the list, and none was since
         ``moves``, behind which the caller found too few that are free.
         """
+        if self._driver.recall():
+            return False
         with self._lock:
             return self._moves == moves and not self._waiting and not self._moving
 

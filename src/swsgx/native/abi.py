@@ -46,6 +46,7 @@ __all__ = [
     "EnclaveSlot",
     "EpcmEntry",
     "EpcmState",
+    "Grant",
     "HostCall",
     "LeafEnd",
     "LeafSignal",
@@ -59,6 +60,7 @@ __all__ = [
     "ThreadRecord",
     "VisibleRun",
     "VmaBits",
+    "grant_offset",
 ]
 
 SWSGX = "swsgx"
@@ -259,6 +261,27 @@ class VisibleRun(Layout, size=32, align=8, source=SWSGX):
     reserved_24 = zero(24, 8)
 
 
+class Grant(Layout, size=64, align=64, source=SWSGX):
+    """Pages that an enclave may accept by itself, one after the other, without asking: behind the mapping bytes.
+
+    They are zero, mapped without protection, and in no table. The supervisor numbers a grant and takes it back by
+    raising the number; a thread that accepts holds ``busy`` and looks at the number then, so that whoever takes back
+    and finds nobody busy knows how many were accepted (native/supervised/grant.c, swsgx.supervisor.grants).
+    """
+
+    serial = u32(0, "the supervisor's number for it")
+    active = u32(4, "the process's: that of the grant whose pages are mapped; another one, or 0, is none")
+    busy = u32(8, "1: a thread is accepting a page")
+    next = u32(12, "page index in ELRANGE: accepted next")
+    end = u32(16, "page index: the first that is not granted")
+    reserved_20 = zero(20, 44)
+
+
+def grant_offset(pages: int) -> int:
+    """Where the :class:`Grant` lies behind the mapping bytes of so many pages."""
+    return -(-pages // Grant.align_of) * Grant.align_of
+
+
 class EnclaveSlot(Layout, size=192, align=64, source=SWSGX):
     """One enclave as one process maps it. ``base`` is written last and cleared first."""
 
@@ -285,7 +308,9 @@ class EnclaveSlot(Layout, size=192, align=64, source=SWSGX):
     inside = u32(136, "threads inside, and others that need the range in place")
     away = u32(140, "1: the range is hidden now")
     contents_fd = u32(144, "the memfd of the contents, to map a run afresh where it cannot be moved")
-    reserved_148 = zero(148, 44)
+    reserved_148 = zero(148, 4)
+    grant = u64(152, "where the Grant is; 0: nothing is ever granted here")
+    reserved_160 = zero(160, 32)
 
 
 class ThreadRecord(Layout, size=256, align=64, source=SWSGX):
@@ -457,11 +482,13 @@ class OwnCall(IntEnum):
     """Numbers of a :class:`HostCall` that are no system calls: the image does them itself.
 
     PIN and UNPIN (slot): the range stays where it belongs meanwhile. FORGET (base, size): the enclave is about to go.
+    GRANT (slot, serial): the pages of that Grant are mapped.
     """
 
     PIN = 0x53475810
     UNPIN = 0x53475811
     FORGET = 0x53475812
+    GRANT = 0x53475813
 
 
 class HostCall(Layout, size=64, align=8, source=SWSGX):

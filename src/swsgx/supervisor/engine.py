@@ -46,6 +46,7 @@ from swsgx.native.abi import (
     TargetState,
     ThreadRecord,
     VisibleRun,
+    grant_offset,
 )
 from swsgx.native.runs import Runs
 from swsgx.supervisor.kernel import NR_USERFAULTFD
@@ -378,6 +379,7 @@ class TargetEngine:
         slot.contents, slot.vma, slot.exit_table = inside, vma, exits
         slot.threads, slot.thread_capacity, slot.epcm = threads, _THREADS, self._epcm
         slot.runs, slot.contents_fd = runs, 0xFFFF_FFFF
+        slot.grant = vma + grant_offset(encl.size // PAGE_SIZE)
         slot.flags = (SlotFlags.PATCH if self._patch else 0) | (SlotFlags.HIDE if hide else 0)
         slot.flags |= SlotFlags.WATCH if none and hide else 0
         pieces = [
@@ -549,6 +551,27 @@ class TargetEngine:
             if not attached.slot.flags & SlotFlags.HIDE:
                 self._store_runs(attached)
         self._pinned(encl, [step for _, steps in shown for step in steps])
+
+    def can_grant(self, encl: Encl) -> bool:
+        """Whether the process may make pages of the enclave accessible by itself."""
+        attached = self._attached.get(encl)
+        return attached is not None and attached.none != 0 and not attached.slot.flags & SlotFlags.HIDE
+
+    def grant(self, encl: Encl, start: int, length: int, serial: int) -> None:
+        """Map pages that the enclave may accept by itself: without protection, watched, and counted as visible."""
+        attached = self._attached[encl]
+        attached.runs.replace(start, start + length, _READ_WRITE)
+        self._store_runs(attached)
+        *mapped, _ = self._fresh(encl, MappedRun(Linaddr(start), length, _READ_WRITE))
+        self._steps += mapped
+        self._steps.append(Call(OwnCall.GRANT, (self._slot_address(attached), serial), 0))
+
+    def ungrant(self, encl: Encl, start: int, length: int) -> None:
+        """Some were not accepted."""
+        attached = self._attached.get(encl)
+        if attached is not None:
+            attached.runs.replace(start, start + length, 0)
+            self._store_runs(attached)
 
     def accessed(self, mapping: EnclaveMapping, first: int, count: int) -> npt.NDArray[np.bool_]:
         """No page: the host's page tables are not ours to read."""

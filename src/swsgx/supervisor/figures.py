@@ -23,6 +23,7 @@ __all__ = ["machine_figures"]
 
 def machine_figures(service: Service) -> dict[str, Any]:
     """Of a machine, its enclaves and its processes; docs/run.md says what each number is."""
+    service.grants.settle()
     figures = asdict(service.driver.figures())
     inside: Counter[int] = Counter()
     processes = [_process(process, inside) for process in service.processes()]

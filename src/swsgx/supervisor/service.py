@@ -25,6 +25,7 @@ from enum import IntEnum
 from pathlib import Path
 
 from swsgx.cpu.enclu.refusals import reason_of
+from swsgx.cpu.faults import SUCCESS
 from swsgx.cpu.faults import Fault as CpuFault
 from swsgx.cpu.machine import Cpu
 from swsgx.isa.address import PAGE_SIZE, Linaddr
@@ -47,6 +48,7 @@ from swsgx.supervisor.emulated_files import FileFacts
 from swsgx.supervisor.engine import TargetEngine
 from swsgx.supervisor.files import NodeFiles
 from swsgx.supervisor.folders import Folders
+from swsgx.supervisor.grants import Grants
 from swsgx.supervisor.image import IMAGE_BASE, Image
 from swsgx.supervisor.memory import TargetMemory
 from swsgx.supervisor.missing import possible
@@ -158,6 +160,7 @@ class Service:
         self._failed = failed
         self._trace = Recorder([self._traced] if settings.trace >= 0 else [])
         self.cpu = Cpu(settings.model(), random=os.urandom, trace=self._trace)
+        self.grants = Grants()
         self.driver = self._driver(settings)
         self.files = NodeFiles()
         self.folders = Folders(listing_program(IMAGE_BASE, IMAGE_BASE + image.writable), self.scratch)
@@ -182,6 +185,7 @@ class Service:
                 "or make the EPC larger"
             )
         driver.shootdown = self._careful
+        driver.recall = self.grants.recall
         return driver
 
     # What handlers need.
@@ -307,6 +311,7 @@ class Service:
             self._forget(self._pidfds[pidfd])
 
     def _forget(self, process: TargetProcess) -> None:
+        self.grants.settle()
         with self._lock:
             self._processes.pop(process.key, None)
             process.mm.exit()
@@ -343,7 +348,9 @@ class Service:
         op = request.op
         if op == Ask.CONTINUE:
             self._continue(notification, memory, request)
-        elif op == Ask.CALL:
+            return
+        self.grants.settle()
+        if op == Ask.CALL:
             self._call(notification, memory, request)
         elif op == Ask.ARM:
             self._arm(notification, memory, request)
@@ -601,7 +608,13 @@ class Service:
             request.arg0, request.arg1, request.arg2, request.arg3 = Vector.GP, 0, 0, 0
             self._reply(notification, memory, request, Answer.DONE, LeafEnd.FAULT)
             return
-        done = execute(process.mm, encl, Enclu(request.arg0), request.arg2, request.arg3, request.arg4)
+        leaf, page = Enclu(request.arg0), (request.arg3 - encl.base) // PAGE_SIZE
+        if leaf is Enclu.EACCEPT and self.grants.offer(process, encl, page):
+            self._carry(notification, memory, request, process, LeafEnd.AGAIN)
+            return
+        done = execute(process.mm, encl, leaf, request.arg2, request.arg3, request.arg4)
+        if leaf is Enclu.EACCEPT and done.result == SUCCESS:
+            self.grants.accepted(process.mm.mappings[encl], page)
         end = LeafEnd.SILENT
         if done.resolution is not None and done.resolution.resolved:
             end = LeafEnd.AGAIN
@@ -652,7 +665,11 @@ class Service:
 
     def _arm(self, notification: Notification, memory: TargetMemory, request: Request) -> None:
         address = request.arg0
-        state = TargetState(bytearray(memory.read(address, TargetState.size_of)))
+        try:
+            state = TargetState(bytearray(memory.read(address, TargetState.size_of)))
+        except BadAddress:
+            self._listener.refuse(notification, errno.EFAULT)  # it is being killed
+            return
         pid = int(status_of(notification.tid).get("Tgid", "0"))
         engine = TargetEngine(
             TargetMemory(pid),
@@ -743,10 +760,15 @@ class Service:
         engine.memory = TargetMemory(pid)
         engine.begin_watching()
         process = TargetProcess(next(self._keys), pid, mm, engine, found.parent.state_address)
+        try:
+            memory.write(process.state_address + TargetState.key.offset, struct.pack("<Q", process.key))
+        except BadAddress:  # it is being killed
+            mm.exit()
+            self.files.reap()
+            return
         self._processes[process.key] = process
         if self._paging:
             engine.pages_leave()
-        memory.write(process.state_address + TargetState.key.offset, struct.pack("<Q", process.key))
         request.key = process.key
         self._watch(process)
         self._carry(notification, memory, request, process, 0)

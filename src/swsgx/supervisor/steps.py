@@ -240,6 +240,9 @@ class Carrier:
         except OSError as error:
             self.failure = HostRefused(NR_USERFAULTFD, error.errno or errno.EIO)
             self.steps = []
+        except BadAddress:  # it is being killed
+            self.failure = HostRefused(0, errno.EFAULT)
+            self.steps = []
 
     def _send_watched(self, request: Request, step: Watched, request_at: int) -> bool:
         """UFFDIO_REGISTER by the process, with its argument in the request. False: there is no room left for that."""

@@ -13,6 +13,25 @@ static void *spin(void *data)
 	return NULL;
 }
 
+/* A child whose enclave grows until it is killed, somewhere in the middle. */
+static void kill_one_that_grows(useconds_t after)
+{
+	uint64_t refused = 1;
+	pid_t child = (pid_t)WORKS(fork());
+
+	if (child) {
+		usleep(after);
+		WORKS(kill(child, SIGKILL));
+		CHECK(waitpid(child, NULL, 0), child);
+		return;
+	}
+	e = loaded();
+	CHECK(map_at(&e, AT_HOLES, 2000 * PAGE, PROT_READ | PROT_WRITE), in(&e, AT_HOLES));
+	CLEAN(&e, 0, OP_GROW, in(&e, AT_HOLES), 2000, &refused);
+	for (;;)
+		pause();
+}
+
 static void serve(void)
 {
 	char word[16];
@@ -39,6 +58,9 @@ static void serve(void)
 			CHECK(map_at(&e, AT_HOLES, number * PAGE, PROT_READ | PROT_WRITE), in(&e, AT_HOLES));
 			CLEAN(&e, 0, OP_GROW, in(&e, AT_HOLES), number, &refused);
 			CHECK(refused, 0);
+		} else if (!strcmp(word, "kill")) {
+			while (number--)
+				kill_one_that_grows((useconds_t)(1000 + 997 * number));
 		} else if (!strcmp(word, "enter")) {
 			CHECK(pthread_create(&thread, NULL, spin, NULL), 0);
 			wait_for(&inside);
