@@ -19,6 +19,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from swsgx.linux.security import OriginClass
+from swsgx.lsm.audit import Source
 from swsgx.lsm.file_facts import (
     FileDigests,
     FileFacts,
@@ -253,17 +254,19 @@ def test_vdso_is_unknown() -> None:
     pytest.skip("this process has no vDSO; boot without vdso=0")
 
 
+#: Maps a file privately, spoils its first page, says where, and waits.
+MAPPER = """
+import ctypes, mmap, os, sys
+m = mmap.mmap(os.open(sys.argv[1], os.O_RDONLY), 0, flags=mmap.MAP_PRIVATE)
+m[0] = 33
+print(ctypes.addressof(ctypes.c_char.from_buffer(m)), flush=True)
+sys.stdin.read()
+"""
+
+
 def test_another_processs_memory_is_looked_at_like_ours(file: Path) -> None:
-    program = (
-        "import mmap, os, sys, ctypes\n"
-        "m = mmap.mmap(os.open(sys.argv[1], os.O_RDONLY), 0, flags=mmap.MAP_PRIVATE)\n"
-        "m[0] = 33\n"
-        "print(ctypes.addressof(ctypes.c_char.from_buffer(m)), flush=True)\n"
-        "sys.stdin.read()\n"
-    )
-    with subprocess.Popen(
-        [sys.executable, "-c", program, file], stdin=subprocess.PIPE, stdout=subprocess.PIPE
-    ) as child:
+    command = [sys.executable, "-c", MAPPER, str(file)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as child:
         if child.stdout is None or child.stdin is None:
             pytest.fail("no pipes")
         address = int(child.stdout.readline())
@@ -277,6 +280,30 @@ def test_another_processs_memory_is_looked_at_like_ours(file: Path) -> None:
     assert contents == file.read_bytes()
     with pytest.raises(ProvenanceError, match=f"process {child.pid} cannot be looked at: No such"):
         provenance.extents(address, PAGE)
+
+
+def test_file_on_a_mount_that_only_the_process_sees_is_found_with_that_mounts_noexec(file: Path) -> None:
+    place = file.parent
+    script = (
+        f"mount -t tmpfs -o noexec,mode=755 only-here {place} && head -c 8192 /dev/zero > {place}/inner "
+        f'&& exec "$@" {place}/inner'
+    )
+    command = ["unshare", "--user", "--map-root-user", "--mount", "sh", "-c", script, "sh"]
+    command += [sys.executable, "-c", MAPPER]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as child:
+        if child.stdout is None or child.stdin is None:
+            pytest.fail("no pipes")
+        answer = child.stdout.readline()
+        if not answer:
+            pytest.skip(
+                "needs user namespaces: sysctl kernel.unprivileged_userns_clone=1, or another container"
+            )
+        extents = Provenance(child.pid).extents(int(answer), 2 * PAGE)
+        child.stdin.close()
+    assert [e.kind for e in extents] == [OriginClass.FILEMOD, OriginClass.FILE]
+    assert (extents[1].path, extents[1].filesystem) == (f"{place}/inner", "tmpfs")
+    assert extents[1].noexec
+    assert extents[1].reports_changes
 
 
 def test_file_of_memory_without_one_cannot_be_opened(mapped: Map) -> None:
@@ -299,6 +326,13 @@ def test_driver_gets_the_facts_it_knows() -> None:
         3,
     )
     assert origin.writers is False
+
+
+def test_audit_record_gets_the_files_place_and_nothing_of_memory_without_one() -> None:
+    extent = Extent(start=0, length=PAGE, kind=OriginClass.FILE, path="/a", device=1, inode=2, offset=PAGE)
+    wanted = Source(kind="file", path="/a", device=1, inode=2, offset=PAGE, digest="sha256:00")
+    assert extent.source("sha256:00") == wanted
+    assert Extent(start=0, length=PAGE, kind=OriginClass.ANON).source() == Source(kind="anon")
 
 
 # ---- writers --------------------------------------------------------------------------------------------------------

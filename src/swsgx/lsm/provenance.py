@@ -1,7 +1,7 @@
 """Where the contents of a process's memory come from: facts only, no verdicts.
 
 Whoever runs programs asks: the supervisor for its targets, the in-process library for itself. It hands the answer to
-the driver's hooks, as :meth:`Extent.origin`; nothing here knows of enclaves.
+the driver's hooks, as :meth:`Extent.origin`, and to the audit log; nothing here knows of enclaves.
 
 Memory that is mapped from a file may still not hold the file's bytes: a page of a private mapping that was written is
 a copy. The process's pagemap tells: a page that is present and is neither a file's nor shared is a copy, and so is
@@ -20,6 +20,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from swsgx.linux.security import Origin, OriginClass
+from swsgx.lsm.audit import Source
 from swsgx.lsm.file_facts import FileFacts, Mount, ProvenanceError, file_facts, parse_mounts, read_again
 from swsgx.lsm.pagemap import PageState, private_pages, read_through
 
@@ -156,6 +157,21 @@ class Extent:
             label=self.label,
         )
 
+    def source(self, digest: str = "") -> Source:
+        """For an audit record.
+
+        Args:
+            digest: of the whole file, like ``sha256:...``; empty if nobody computed it.
+        """
+        return Source(
+            kind=self.kind.value,
+            path=self.path,
+            device=self.device,
+            inode=self.inode,
+            offset=self.offset if self.path else None,
+            digest=digest,
+        )
+
 
 def kind_of(vma: Vma, facts: FileFacts | None, mounts: Iterable[Mount]) -> OriginClass:
     """What a mapping is before its pages are looked at.
@@ -216,11 +232,14 @@ class Provenance:
             raise ProvenanceError(f"process {self.pid} cannot be looked at: {error.strerror}") from None
         found: list[Extent] = []
         at, end = start, start + length
-        for vma in map(parse_maps_line, lines):
-            if vma.start >= end:
-                break
-            if vma.end <= at:
+        for line in lines:
+            # Most lines are not asked for, and loaders ask page by page.
+            low, _, high = line.partition(" ")[0].partition("-")
+            if int(high, 16) <= at:
                 continue
+            if int(low, 16) >= end:
+                break
+            vma = parse_maps_line(line)
             if vma.start > at:
                 found.append(_nothing(at, vma.start - at))
             first, last = max(vma.start, start), min(vma.end, end)
