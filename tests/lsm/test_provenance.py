@@ -7,6 +7,7 @@ import hashlib
 import itertools
 import mmap
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -19,6 +20,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from swsgx.linux.security import OriginClass
+from swsgx.lsm.appraisal import read_reference
 from swsgx.lsm.audit import Source
 from swsgx.lsm.file_facts import (
     FileDigests,
@@ -176,6 +178,24 @@ def test_file_that_is_called_like_a_memfd_is_a_file(file: Path, mapped: Map) -> 
     assert (extent.kind, extent.path, extent.deleted) == (OriginClass.FILE, str(odd), False)
 
 
+@pytest.mark.parametrize("separator", ["\r", "\x0b", "\x1e", "\x85", "\u2028", "\n"])
+def test_name_of_a_file_cannot_add_a_line_to_the_maps(file: Path, mapped: Map, separator: str) -> None:
+    """A name that claims that all addresses are another file's."""
+    status = file.stat()
+    device = f"{os.major(status.st_dev):02x}:{os.minor(status.st_dev):02x}"
+    claim = f"0-7fffffffffff r-xs 00000000 {device} {status.st_ino} {os.sep}x".replace("/", "_")
+    odd = file.with_name(f"a{separator}{claim}{separator}b")
+    odd.write_bytes(b"z" * PAGE)
+    fd = _opened(odd)
+    address = mapped(fd, PAGE)
+    os.close(fd)
+    above = mapped(-1, PAGE)
+    extent = _one(Provenance(HERE).extents(address, PAGE))
+    assert extent.inode == odd.stat().st_ino
+    assert extent.kind is (OriginClass.FILE if extent.path == str(odd) else OriginClass.UNKNOWN)
+    assert _one(Provenance(HERE).extents(above, PAGE)).kind is OriginClass.ANON
+
+
 def test_deleted_file_counts_as_anonymous(file: Path, mapped: Map) -> None:
     fd = _opened(file)
     address = mapped(fd, PAGE)
@@ -222,7 +242,7 @@ def test_posix_shared_memory_is_shm(mapped: Map) -> None:
 
 
 def _mountinfo() -> str:
-    return Path("/proc/self/mountinfo").read_text(encoding="utf-8", errors="surrogateescape")
+    return os.fsdecode(Path("/proc/self/mountinfo").read_bytes())
 
 
 def test_range_over_two_mappings_and_a_hole_is_judged_extent_by_extent(file: Path, mapped: Map) -> None:
@@ -283,9 +303,12 @@ def test_another_processs_memory_is_looked_at_like_ours(file: Path) -> None:
 
 
 def test_file_on_a_mount_that_only_the_process_sees_is_found_with_that_mounts_noexec(file: Path) -> None:
+    if shutil.which("unshare") is None:
+        pytest.skip("needs unshare: apt-get install util-linux")
     place = file.parent
     script = (
         f"mount -t tmpfs -o noexec,mode=755 only-here {place} && head -c 8192 /dev/zero > {place}/inner "
+        f"&& printf 'a signature' > {place}/inner.sig "
         f'&& exec "$@" {place}/inner'
     )
     command = ["unshare", "--user", "--map-root-user", "--mount", "sh", "-c", script, "sh"]
@@ -298,12 +321,15 @@ def test_file_on_a_mount_that_only_the_process_sees_is_found_with_that_mounts_no
             pytest.skip(
                 "needs user namespaces: sysctl kernel.unprivileged_userns_clone=1, or another container"
             )
-        extents = Provenance(child.pid).extents(int(answer), 2 * PAGE)
+        provenance = Provenance(child.pid)
+        extents = provenance.extents(int(answer), 2 * PAGE)
+        beside = read_reference(provenance.reachable(extents[1]))
         child.stdin.close()
     assert [e.kind for e in extents] == [OriginClass.FILEMOD, OriginClass.FILE]
     assert (extents[1].path, extents[1].filesystem) == (f"{place}/inner", "tmpfs")
     assert extents[1].noexec
     assert extents[1].reports_changes
+    assert beside == b"a signature"
 
 
 def test_file_of_memory_without_one_cannot_be_opened(mapped: Map) -> None:

@@ -227,7 +227,7 @@ class Provenance:
         """
         try:
             mounts = parse_mounts(self._text("mountinfo"))
-            lines = self._text("maps").splitlines()
+            lines = self._text("maps").split("\n")[:-1]
         except OSError as error:
             raise ProvenanceError(f"process {self.pid} cannot be looked at: {error.strerror}") from None
         found: list[Extent] = []
@@ -267,6 +267,12 @@ class Provenance:
         finally:
             os.close(fd)
 
+    def reachable(self, extent: Extent) -> Path:
+        """The file's path through the process's own root: for what lies beside it, like a detached signature. What
+        is there can be another file by now; :meth:`open` gives the mapped one.
+        """
+        return Path(f"{self._proc}/root{extent.path}")
+
     def confirm(self, extent: Extent, contents: bytes | memoryview) -> Extent:
         """The extent, as a modified file if bytes that were copied out of it are not the file's.
 
@@ -293,7 +299,8 @@ class Provenance:
         return extent
 
     def _text(self, name: str) -> str:
-        return (self._proc / name).read_text(encoding="utf-8", errors="surrogateescape")
+        # Not as text: a carriage return in a file's name must not become a line end, and a line.
+        return os.fsdecode((self._proc / name).read_bytes())
 
     def _of_mapping(self, vma: Vma, first: int, last: int, mounts: list[Mount]) -> Iterator[Extent]:
         facts, path = self._look(vma, mounts)
