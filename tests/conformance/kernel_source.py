@@ -18,7 +18,15 @@ import subprocess
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-__all__ = ["RELEASES", "KernelSourceUnavailableError", "cache_folder", "offered", "selftest_tree"]
+__all__ = [
+    "RELEASES",
+    "KernelSourceUnavailableError",
+    "alone",
+    "cache_folder",
+    "offered",
+    "private_lists",
+    "selftest_tree",
+]
 
 #: The kernels whose driver swsgx imitates, newest first.
 RELEASES = ("6.12", "6.1")
@@ -57,7 +65,7 @@ def cache_folder() -> Path:
 
 
 @contextlib.contextmanager
-def _alone() -> Iterator[None]:
+def alone() -> Iterator[None]:
     """Others that test with the same cache wait: apt does not lock its lists there, and one download is enough."""
     with (cache_folder() / "lock").open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
@@ -76,7 +84,7 @@ def _by_hand(release: str) -> str:
     )
 
 
-def _private_lists(suite: str | None = None) -> list[str]:
+def private_lists(suite: str | None = None) -> list[str]:
     """Options that make apt keep its package lists in the cache, where a plain user can write.
 
     Args:
@@ -116,7 +124,7 @@ def _ways(release: str, refused: list[str]) -> Iterator[list[str]]:
     """
     yield []
     for suite in (None, _SUITES[release]):
-        options = _private_lists(suite)
+        options = private_lists(suite)
         done = _run(["apt-get", "update", "-qq", *options], cache_folder())
         if done.returncode != 0:
             # Perhaps of one source only, and another has it.
@@ -137,7 +145,7 @@ def offered() -> tuple[str, ...]:
         KernelSourceUnavailableError: apt is missing or finds none of them, and the cache is empty.
     """
     refused: list[str] = []
-    with _alone():
+    with alone():
         found = [release for release in RELEASES if _downloaded(release)]
         if shutil.which("apt-get") is not None:
             for release in RELEASES:
@@ -188,7 +196,7 @@ def selftest_tree(release: str) -> Path:
     Raises:
         KernelSourceUnavailableError: it can be neither found nor fetched.
     """
-    with _alone():
+    with alone():
         package = _fetch(release)
         list_of_files = hashlib.sha256("\n".join(_WANTED).encode()).hexdigest()[:8]
         tree = cache_folder() / f"{package.stem}-{list_of_files}"

@@ -1,0 +1,390 @@
+"""Where the contents of a process's memory come from: facts only, no verdicts.
+
+Whoever runs programs asks: the supervisor for its targets, the in-process library for itself. It hands the answer to
+the driver's hooks, as :meth:`Extent.origin`, and to the audit log; nothing here knows of enclaves.
+
+Memory that is mapped from a file may still not hold the file's bytes: a page of a private mapping that was written is
+a copy. The process's pagemap tells: a page that is present and is neither a file's nor shared is a copy, and so is
+one that was swapped out; one that is absent says nothing until it is touched. That is as it is at one moment. A
+program with two threads can change a page, and give the change up again, around any such look; so what is loaded is
+compared with the file itself in the end (:meth:`Provenance.confirm`), which no race defeats.
+
+Source: Linux, Documentation/admin-guide/mm/pagemap.rst; fs/proc/task_mmu.c (show_map_vma, pagemap_read); proc(5).
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from swsgx.linux.security import Origin, OriginClass
+from swsgx.lsm.audit import Source
+from swsgx.lsm.file_facts import FileFacts, Mount, ProvenanceError, file_facts, parse_mounts, read_again
+from swsgx.lsm.pagemap import PageState, private_pages, read_through
+
+__all__ = ["Extent", "Provenance", "Vma", "kind_of", "parse_maps_line"]
+
+_PAGE = 4096
+_CHUNK = 1 << 20
+_DELETED = " (deleted)"
+
+#: Filesystems whose files have other devices in stat than in maps (fs/overlayfs, fs/btrfs; overlay until 6.15).
+_STACKED = ("overlay", "btrfs")
+
+_KINDS = {
+    PageState.ABSENT: OriginClass.UNKNOWN,
+    PageState.MAPPED: OriginClass.FILE,
+    PageState.COPIED: OriginClass.FILEMOD,
+}
+
+#: How memory of the kernel's own mounts is called; such a name on a mount that can be seen is an ordinary file.
+_INTERNAL = (
+    ("/memfd:", OriginClass.MEMFD),
+    ("/dev/zero", OriginClass.SHM),
+    ("/SYSV", OriginClass.SHM),
+    ("/anon_hugepage", OriginClass.SHM),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Vma:
+    r"""One line of ``/proc/PID/maps``.
+
+    Attributes:
+        start, end: addresses.
+        permissions: like ``r-xp``.
+        offset: in the file, bytes.
+        device: as in st_dev of most filesystems.
+        inode: 0 for memory without a file.
+        path: as it stands there; a line end in it is written as ``\012``, which a name could hold itself.
+    """
+
+    start: int
+    end: int
+    permissions: str
+    offset: int
+    device: int
+    inode: int
+    path: str
+
+    @property
+    def shared(self) -> bool:
+        """MAP_SHARED."""
+        return self.permissions[3:4] == "s"
+
+
+def parse_maps_line(line: str) -> Vma:
+    """One line of ``maps``."""
+    fields = line.rstrip("\n").split(maxsplit=5)
+    start, _, end = fields[0].partition("-")
+    major, _, minor = fields[3].partition(":")
+    return Vma(
+        int(start, 16),
+        int(end, 16),
+        fields[1],
+        int(fields[2], 16),
+        os.makedev(int(major, 16), int(minor, 16)),
+        int(fields[4]),
+        fields[5] if len(fields) > 5 else "",
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Extent:
+    """Consecutive memory from one source, as it was when it was looked at. Never changes.
+
+    Attributes:
+        start, length: addresses in the process, whole pages.
+        kind: what it is; a file that cannot be identified is unknown.
+        path: of the file, as the process sees it; empty if none.
+        device, inode: of the file.
+        offset: in the file, of the first byte.
+        shared: MAP_SHARED.
+        deleted: the file has no name any more.
+        noexec: its mount is noexec.
+        writers: somebody has it open for writing; None: cannot be told.
+        filesystem: type of its filesystem; empty if not known.
+        reports_changes: a change of the file shows in its times. False for FUSE and network filesystems.
+        label: its security label; empty if none.
+        mode: permission bits.
+        uid: its owner; -1 if there is no file.
+        mapping: start and end of the whole mapping.
+    """
+
+    start: int
+    length: int
+    kind: OriginClass
+    path: str = ""
+    device: int = 0
+    inode: int = 0
+    offset: int = 0
+    shared: bool = False
+    deleted: bool = False
+    noexec: bool = False
+    writers: bool | None = None
+    filesystem: str = ""
+    reports_changes: bool = False
+    label: str = ""
+    mode: int = 0
+    uid: int = -1
+    mapping: tuple[int, int] = (0, 0)
+
+    @property
+    def anonymous(self) -> bool:
+        """Whether nothing vouches for it: no file with a name, whatever the memory is called."""
+        return self.kind not in (OriginClass.FILE, OriginClass.FILEMOD) or self.deleted
+
+    @property
+    def unreliable(self) -> bool:
+        """Whether a digest of the file may be out of date at once; a measurement of it is a violation."""
+        return self.writers is True or not self.reports_changes
+
+    def origin(self) -> Origin:
+        """For the driver's hooks."""
+        return Origin(
+            kind=self.kind,
+            path=self.path,
+            device=self.device,
+            inode=self.inode,
+            offset=self.offset,
+            shared=self.shared,
+            deleted=self.deleted,
+            noexec=self.noexec,
+            writers=self.writers is True,
+            mode=self.mode,
+            label=self.label,
+        )
+
+    def source(self, digest: str = "") -> Source:
+        """For an audit record.
+
+        Args:
+            digest: of the whole file, like ``sha256:...``; empty if nobody computed it.
+        """
+        return Source(
+            kind=self.kind.value,
+            path=self.path,
+            device=self.device,
+            inode=self.inode,
+            offset=self.offset if self.path else None,
+            digest=digest,
+        )
+
+
+def kind_of(vma: Vma, facts: FileFacts | None, mounts: Iterable[Mount]) -> OriginClass:
+    """What a mapping is before its pages are looked at.
+
+    Args:
+        vma: the mapping.
+        facts: of its file; None if it cannot be identified.
+        mounts: of the process.
+    """
+    if vma.inode == 0:
+        named = vma.path.startswith("[") and not vma.path.startswith(("[heap]", "[stack", "[anon"))
+        # The vDSO and its data are the kernel's.
+        return OriginClass.UNKNOWN if named or vma.path.startswith("/") else OriginClass.ANON
+    if all(mount.device != vma.device for mount in mounts):
+        for prefix, kind in _INTERNAL:
+            if vma.path.startswith(prefix):
+                return kind
+        if vma.path.startswith("[anon_shmem"):
+            return OriginClass.SHM
+    if facts is None or not facts.regular:
+        return OriginClass.UNKNOWN
+    if vma.path.startswith("/dev/shm/") and facts.filesystem == "tmpfs":
+        return OriginClass.SHM
+    return OriginClass.FILE
+
+
+class Provenance:
+    """Looks at one process's memory.
+
+    It takes what ptrace would take: the same user, or root. ``/proc/PID/map_files`` leads to the mapped file itself,
+    and takes CAP_SYS_ADMIN or CAP_CHECKPOINT_RESTORE; without it the path is opened, and believed if device and inode
+    are the mapping's.
+
+    Args:
+        pid: of the process; a task of it will do.
+        touch: makes pages present by reading a range: address and length. By default ``/proc/PID/mem`` is read.
+    """
+
+    def __init__(self, pid: int, touch: Callable[[int, int], None] | None = None) -> None:
+        self.pid = pid
+        self._proc = Path("/proc") / str(pid)
+        self._touch = touch or (lambda address, length: read_through(pid, address, length))
+
+    def extents(self, start: int, length: int) -> list[Extent]:
+        """The sources of a range, ascending and without holes; what is not mapped is unknown.
+
+        Args:
+            start: address, whole pages.
+            length: likewise.
+
+        Raises:
+            ProvenanceError: the process is gone, or may not be looked at.
+        """
+        try:
+            mounts = parse_mounts(self._text("mountinfo"))
+            lines = self._text("maps").split("\n")[:-1]
+        except OSError as error:
+            raise ProvenanceError(f"process {self.pid} cannot be looked at: {error.strerror}") from None
+        found: list[Extent] = []
+        at, end = start, start + length
+        for line in lines:
+            # Most lines are not asked for, and loaders ask page by page.
+            low, _, high = line.partition(" ")[0].partition("-")
+            if int(high, 16) <= at:
+                continue
+            if int(low, 16) >= end:
+                break
+            vma = parse_maps_line(line)
+            if vma.start > at:
+                found.append(_nothing(at, vma.start - at))
+            first, last = max(vma.start, start), min(vma.end, end)
+            found += self._of_mapping(vma, first, last, mounts)
+            at = last
+        if at < end:
+            found.append(_nothing(at, end - at))
+        return found
+
+    def open(self, extent: Extent) -> int:
+        """The extent's file, for reading; whoever asks closes it.
+
+        Raises:
+            ProvenanceError: there is none, it may not be read, or the memory is another file's by now.
+        """
+        fd = self._open_path(
+            extent.mapping, extent.inode, extent.path, lambda device: device == extent.device
+        )
+        if fd is None:
+            raise ProvenanceError(f"{extent.path or 'memory without a file'}: is not there any more")
+        try:
+            return read_again(fd)
+        except OSError as error:
+            raise ProvenanceError(f"{extent.path}: cannot be read: {error.strerror}") from None
+        finally:
+            os.close(fd)
+
+    def reachable(self, extent: Extent) -> Path:
+        """The file's path through the process's own root: for what lies beside it, like a detached signature. What
+        is there can be another file by now; :meth:`open` gives the mapped one.
+        """
+        return Path(f"{self._proc}/root{extent.path}")
+
+    def confirm(self, extent: Extent, contents: bytes | memoryview) -> Extent:
+        """The extent, as a modified file if bytes that were copied out of it are not the file's.
+
+        Args:
+            extent: what was said of the memory.
+            contents: what was copied from its start, at most its length.
+
+        Raises:
+            ProvenanceError: the file cannot be read.
+        """
+        if extent.kind is not OriginClass.FILE:
+            return extent
+        fd = self.open(extent)
+        try:
+            for at in range(0, len(contents), _CHUNK):
+                part = bytes(contents[at : at + _CHUNK])
+                # Beyond the file's end, its last page holds zeros.
+                if os.pread(fd, len(part), extent.offset + at).ljust(len(part), b"\0") != part:
+                    return replace(extent, kind=OriginClass.FILEMOD)
+        except OSError as error:
+            raise ProvenanceError(f"{extent.path}: cannot be read: {error.strerror}") from None
+        finally:
+            os.close(fd)
+        return extent
+
+    def _text(self, name: str) -> str:
+        # Not as text: a carriage return in a file's name must not become a line end, and a line.
+        return os.fsdecode((self._proc / name).read_bytes())
+
+    def _of_mapping(self, vma: Vma, first: int, last: int, mounts: list[Mount]) -> Iterator[Extent]:
+        facts, path = self._look(vma, mounts)
+        kind = kind_of(vma, facts, mounts)
+        deleted = vma.path.endswith(_DELETED) if facts is None else facts.links == 0
+        whole = Extent(
+            start=first,
+            length=last - first,
+            kind=kind,
+            path=path.removesuffix(_DELETED) if deleted else path,
+            device=facts.device if facts else vma.device,
+            inode=vma.inode,
+            offset=vma.offset + first - vma.start,
+            shared=vma.shared,
+            deleted=deleted,
+            noexec=facts.noexec if facts else False,
+            # The kernel does not count who writes its own mounts' files.
+            writers=facts.writers if facts and kind is OriginClass.FILE else None,
+            filesystem=facts.filesystem if facts else "",
+            reports_changes=facts.reports_changes if facts else False,
+            label=facts.label if facts else "",
+            mode=facts.mode if facts else 0,
+            uid=facts.uid if facts else -1,
+            mapping=(vma.start, vma.end),
+        )
+        if kind is not OriginClass.FILE or vma.shared:
+            yield whole
+            return
+        for begin, end, state in private_pages(self.pid, first, last, self._touch):
+            yield replace(
+                whole,
+                start=first + begin * _PAGE,
+                length=(end - begin) * _PAGE,
+                offset=whole.offset + begin * _PAGE,
+                kind=_KINDS[state],
+            )
+
+    def _look(self, vma: Vma, mounts: list[Mount]) -> tuple[FileFacts | None, str]:
+        """Facts of a mapping's file, and its path."""
+        if vma.inode == 0:
+            return None, ""
+        # Overlay and btrfs give files other devices than their mappings show.
+        stacked = {mount.device for mount in mounts if mount.filesystem in _STACKED}
+
+        def same(device: int) -> bool:
+            return device == vma.device or device in stacked or vma.device in stacked
+
+        fd = self._open_path((vma.start, vma.end), vma.inode, vma.path, same)
+        if fd is None:
+            return None, vma.path
+        try:
+            return file_facts(fd, mounts), self._link((vma.start, vma.end)) or vma.path
+        finally:
+            os.close(fd)
+
+    def _link(self, mapping: tuple[int, int]) -> str:
+        """The path without the escapes of ``maps``; empty if it may not be read."""
+        try:
+            return str(self._map_file(mapping).readlink())
+        except OSError:
+            return ""
+
+    def _map_file(self, mapping: tuple[int, int]) -> Path:
+        return self._proc / "map_files" / f"{mapping[0]:x}-{mapping[1]:x}"
+
+    def _open_path(
+        self, mapping: tuple[int, int], inode: int, path: str, same: Callable[[int], bool]
+    ) -> int | None:
+        """The mapped file, by O_PATH; None if it cannot be found or is another one, by its inode and device."""
+        candidates = [self._map_file(mapping)]
+        if path.startswith("/"):
+            # The root of the process is where its paths start.
+            candidates.append(Path(f"{self._proc}/root{path}"))
+        for candidate in candidates:
+            try:
+                fd = os.open(candidate, os.O_PATH | os.O_CLOEXEC)
+            except OSError:
+                continue
+            status = os.fstat(fd)
+            if status.st_ino == inode and same(status.st_dev):
+                return fd
+            os.close(fd)
+        return None
+
+
+def _nothing(start: int, length: int) -> Extent:
+    return Extent(start=start, length=length, kind=OriginClass.UNKNOWN)
