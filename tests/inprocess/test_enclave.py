@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 from swsgx.inprocess import DriverError, Exit, Isolation, Sgx, reenter
-from swsgx.inprocess.memory import own_mappings
 from swsgx.isa.vectors import Vector
+from swsgx.native.mappings import mappings
 from tests.make.native_enclave import NEEDS_GCC, Block, Loaded, Source, Thread
 
 pytestmark = NEEDS_GCC
@@ -287,12 +287,12 @@ def test_building_and_closing_leaves_nothing_behind(each_sgx: Sgx) -> None:
 
     for _ in range(3):
         once()
-    files, maps = len(os.listdir("/proc/self/fd")), len(list(own_mappings()))
+    files, maps = len(os.listdir("/proc/self/fd")), len(list(mappings(os.getpid())))
     for _ in range(20):
         once()
     assert len(os.listdir("/proc/self/fd")) == files
     # The allocator's own mappings come and go.
-    assert len(list(own_mappings())) <= maps + 3
+    assert len(list(mappings(os.getpid()))) <= maps + 3
 
 
 def test_a_load_that_fails_leaves_nothing_behind(sgx: Sgx) -> None:
@@ -303,11 +303,11 @@ def test_a_load_that_fails_leaves_nothing_behind(sgx: Sgx) -> None:
             sgx.load(good.plan, other.sigstruct)
 
     once()
-    files, maps = len(os.listdir("/proc/self/fd")), len(list(own_mappings()))
+    files, maps = len(os.listdir("/proc/self/fd")), len(list(mappings(os.getpid())))
     for _ in range(10):
         once()
     assert len(os.listdir("/proc/self/fd")) == files
-    assert len(list(own_mappings())) <= maps + 3
+    assert len(list(mappings(os.getpid()))) <= maps + 3
 
 
 @pytest.mark.parametrize("mode", ["", "on", "keys!", "OFF"])

@@ -14,9 +14,9 @@ import numpy as np
 import pytest
 
 from swsgx.inprocess import Isolation, Sgx
-from swsgx.inprocess.memory import own_mappings
 from swsgx.isa.flags import Attributes
 from swsgx.isa.vectors import Vector
+from swsgx.native.mappings import mappings
 from tests.make.forked import forked
 from tests.make.native_enclave import NEEDS_GCC, RW, SCRATCH, Block, Loaded, Source, Thread
 from tests.make.storm import Storm, mixer
@@ -416,8 +416,8 @@ def test_fifty_loads_leave_no_mapping_and_no_file_behind(isolation: str) -> None
         loaded.enclave.close()
 
     def used() -> tuple[int, int, int]:
-        maps = list(own_mappings())
-        return len(maps), sum(end - start for start, end, _, _ in maps), len(os.listdir("/proc/self/fd"))
+        maps = list(mappings(os.getpid()))
+        return len(maps), sum(found.end - found.start for found in maps), len(os.listdir("/proc/self/fd"))
 
     with Sgx(isolation=isolation) as sgx:
         for _ in range(5):

@@ -18,7 +18,7 @@ from pathlib import Path
 from elftools.elf.elffile import ELFFile
 from elftools.elf.sections import SymbolTableSection
 
-from swsgx.inprocess.memory import own_mappings
+from swsgx.native.mappings import mappings
 from tests.make.storm import MONITOR
 
 CONT, STEP, GETREGS, SETREGS, SYSCALL, GETSIGINFO, SEIZE = 7, 9, 12, 13, 24, 0x4202, 0x4206
@@ -254,4 +254,4 @@ def stepped(checkout: Path, script: str, *arguments: str) -> Iterator[Stepped]:
 
 def image_base() -> int:
     """Where the monitor is loaded in this process."""
-    return min(start for start, _, _, path in own_mappings() if path.endswith(MONITOR.name))
+    return min(found.start for found in mappings(os.getpid()) if found.path.endswith(MONITOR.name))

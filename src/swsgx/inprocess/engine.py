@@ -10,6 +10,7 @@ import contextlib
 import ctypes
 import errno
 import mmap
+import os
 import struct
 from collections.abc import Iterable, Iterator
 
@@ -24,7 +25,6 @@ from swsgx.inprocess.memory import (
     PROT_NONE,
     host_mmap,
     host_munmap,
-    own_mappings,
 )
 from swsgx.inprocess.process import Process
 from swsgx.inprocess.visible import VisibleRuns
@@ -33,6 +33,7 @@ from swsgx.linux.encl import Encl, EnclaveMapping
 from swsgx.linux.engine import MappedRun
 from swsgx.native.abi import EXIT_TABLE_SIZE, FRAME_MAP_OFFSET, EnclaveSlot, SlotFlags, ThreadRecord
 from swsgx.native.images import address_of
+from swsgx.native.mappings import mappings, mappings_from, occupied
 from swsgx.native.runs import Runs
 from swsgx.native.shm import PrivateRegion
 
@@ -83,6 +84,7 @@ class NativeEngine:
         self._patch = patch
         self._hide = hide
         self._attached: dict[int, _Attached] = {}
+        self._quiet_next = _QUIET_START
 
     def reserve(self, length: int, alignment: int, hint: int = 0) -> Linaddr:
         """Address space that stays reserved (PROT_NONE) until it is mapped or unmapped."""
@@ -105,24 +107,34 @@ class NativeEngine:
         return Linaddr(address)
 
     def _reserve_quiet(self, length: int, alignment: int) -> int:
-        """Space where the kernel puts nothing by itself, since it fills from the top; 0: it is all taken."""
-        taken = [
-            (start, end) for start, end, _, _ in own_mappings() if end > _QUIET_START and start < _QUIET_END
-        ]
-        at = -(-_QUIET_START // alignment) * alignment
-        for start, end in (*taken, (_QUIET_END, _QUIET_END)):
-            # A gap on both sides leaves room for an exit stub.
-            if at + length + _QUIET_GAP <= start:
+        """Space where the kernel puts nothing by itself, since it fills from the top; 0: it is all taken.
+
+        The search begins behind what the last one found, or at what was given back since: from the start, it would go
+        past all enclaves that there are.
+        """
+        for start in (self._quiet_next, _QUIET_START):
+            at = -(-start // alignment) * alignment
+            for found in mappings_from(os.getpid(), at - _QUIET_GAP):
+                # A gap on both sides leaves room for an exit stub.
+                if at + length + _QUIET_GAP <= found.start:
+                    break
+                at = -(-(found.end + _QUIET_GAP) // alignment) * alignment
+            if at + length + _QUIET_GAP <= _QUIET_END:
+                self._quiet_next = at + length + _QUIET_GAP
                 try:
                     return host_mmap(at, length, PROT_NONE, _RESERVED | MAP_FIXED_NOREPLACE)
                 except OSError:
                     return 0
-            at = -(-(end + _QUIET_GAP) // alignment) * alignment
         return 0
+
+    def _give_back(self, address: int, length: int) -> None:
+        host_munmap(address, length)
+        if _QUIET_START <= address < self._quiet_next:
+            self._quiet_next = address
 
     def occupied(self, address: Linaddr, length: int) -> bool:
         """Whether this process has a mapping in the range."""
-        return any(start < address + length and address < end for start, end, _, _ in own_mappings())
+        return occupied(os.getpid(), address, length)
 
     def attach(self, mapping: EnclaveMapping) -> None:
         """Give the enclave a slot of the monitor's table, an exit stub near it, and thread records."""
@@ -161,7 +173,7 @@ class NativeEngine:
         if stub:
             host_munmap(stub, PAGE_SIZE)
         if hidden:
-            host_munmap(hidden & ~(_HUGE - 1), size + _HUGE)
+            self._give_back(hidden & ~(_HUGE - 1), size + _HUGE)
         attached.close()
 
     def _hiding_place(self, base: int, size: int) -> int:
@@ -208,14 +220,14 @@ class NativeEngine:
     @staticmethod
     def _candidates(base: int, size: int) -> Iterable[int]:
         end = base + size
-        taken = sorted((start, stop) for start, stop, _, _ in own_mappings())
-        for _, stop in taken:
+        for found in mappings_from(os.getpid(), end - 1):
+            if found.end > base + _REACH:
+                break
             # Right behind a mapping there is free space, or the next mapping.
-            if end <= stop <= base + _REACH:
-                yield stop
-        for start, _ in reversed(taken):
-            if end - _REACH <= start - PAGE_SIZE and start <= base:
-                yield start - PAGE_SIZE
+            yield found.end
+        for found in reversed(list(mappings(os.getpid()))):
+            if end - _REACH <= found.start - PAGE_SIZE and found.start <= base:
+                yield found.start - PAGE_SIZE
 
     def map(self, encl: Encl, runs: Iterable[MappedRun]) -> None:
         """Map each run of the enclave's contents, or inaccessible memory where nothing may be accessed."""
@@ -253,10 +265,10 @@ class NativeEngine:
     def unmap(self, encl: Encl | None, address: Linaddr, length: int) -> None:
         """Take the range away."""
         if encl is None:
-            host_munmap(address, length)
+            self._give_back(address, length)
             return
         with self._in_place(encl) as attached:
-            host_munmap(address, length)
+            self._give_back(address, length)
             if attached is not None:
                 attached.runs.replace(address, address + length, 0)
 

@@ -1,4 +1,4 @@
-"""Our own process as the driver sees it: memory that is read and written without ever faulting, and its mappings.
+"""Our own process as the driver sees it: memory that is read and written without ever faulting.
 
 All raw memory of the in-process way is here and in :mod:`swsgx.inprocess.engine`.
 """
@@ -14,6 +14,7 @@ from collections.abc import Iterator
 
 from swsgx.isa.address import TargetAddr
 from swsgx.linux.task import BadAddress, SourceVma
+from swsgx.native.mappings import mapping_from
 
 __all__ = [
     "MAP_FIXED",
@@ -23,7 +24,6 @@ __all__ = [
     "OwnMemory",
     "host_mmap",
     "host_munmap",
-    "own_mappings",
 ]
 
 PROT_NONE = 0
@@ -80,24 +80,6 @@ def host_munmap(address: int, length: int) -> None:
         raise OSError(number, f"munmap of {length:#x} bytes at {address:#x}: {os.strerror(number)}")
 
 
-def own_mappings() -> Iterator[tuple[int, int, str, str]]:
-    """``(start, end, permissions, path)`` of each mapping of this process, in order."""
-    with open("/proc/self/maps") as maps:
-        for line in maps:
-            fields = line.split(maxsplit=5)
-            start, end = fields[0].split("-")
-            yield int(start, 16), int(end, 16), fields[1], fields[5].rstrip("\n") if len(fields) > 5 else ""
-
-
-def _on_noexec_mount(path: str) -> bool:
-    if not path.startswith("/"):
-        return False
-    try:
-        return bool(os.statvfs(path.removesuffix(" (deleted)")).f_flag & os.ST_NOEXEC)
-    except OSError:
-        return False  # a memfd, or a file that is gone: not on a mount that could say noexec
-
-
 class OwnMemory:
     """The memory of this process, as a :class:`swsgx.linux.task.TaskMemory`. A bad pointer is an error, not a crash."""
 
@@ -138,11 +120,10 @@ class OwnMemory:
 
     def find_vma(self, address: TargetAddr) -> SourceVma | None:
         """The lowest mapping that ends above ``address``."""
-        for start, end, permissions, path in own_mappings():
-            if end > address:
-                may_exec = "x" in permissions or not _on_noexec_mount(path)
-                return SourceVma(start, end, may_exec, pinnable=path not in ("[vvar]", "[vvar_vclock]"))
-        return None
+        found = mapping_from(os.getpid(), address)
+        if found is None:
+            return None
+        return SourceVma(found.start, found.end, found.may_execute(os.getpid()), found.pinnable)
 
 
 @contextlib.contextmanager

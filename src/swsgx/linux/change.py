@@ -9,8 +9,9 @@ ioctl.c, sgx_ioc_sgx2_ready, sgx_validate_offset_length, sgx_enclave_etrack and 
 from __future__ import annotations
 
 import errno
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
 import numpy as np
 
@@ -24,6 +25,7 @@ from swsgx.isa.layout import Layout
 from swsgx.linux.failures import FailurePoint
 from swsgx.linux.outcome import OK, Outcome, refuse
 from swsgx.linux.task import BadAddress, Task
+from swsgx.linux.uapi import EnclaveModifyTypes, EnclaveRemovePages, EnclaveRestrictPermissions
 from swsgx.trace import Reason
 
 if TYPE_CHECKING:
@@ -33,6 +35,7 @@ if TYPE_CHECKING:
 __all__ = ["ChangeRequest", "PageChange", "change_pages", "track_run"]
 
 _BITS_64 = (1 << 64) - 1
+_Argument = TypeVar("_Argument", EnclaveModifyTypes, EnclaveRemovePages, EnclaveRestrictPermissions)
 
 
 @dataclass(slots=True)
@@ -134,6 +137,33 @@ class ChangeRequest:
             return no("the last page is inside the enclave", f"below {self.encl.size:#x}", last)
         self.offset, self.length = offset, length
         return None
+
+    def argument(
+        self,
+        layout: type[_Argument],
+        own: Callable[[_Argument], Outcome | None],
+        outputs: tuple[str, ...],
+    ) -> _Argument | Outcome:
+        """All that is looked at before the first page: the argument, or why not.
+
+        Args:
+            layout: of the argument.
+            own: what one ioctl alone looks at, between the range and the fields that it fills in.
+            outputs: names of those.
+        """
+        refused = self.ready()
+        if refused is not None:
+            return refused
+        raw = self.read(layout.size_of)
+        if isinstance(raw, Outcome):
+            return raw
+        argument = layout(bytearray(raw))
+        refused = (
+            self.in_range(argument.offset, argument.length)
+            or own(argument)
+            or self.zero(**{name: getattr(argument, name) for name in outputs})
+        )
+        return argument if refused is None else refused
 
     def zero(self, **outputs: int) -> Outcome | None:
         """Fields that the ioctl fills in are 0 on entry; -EINVAL."""

@@ -26,7 +26,7 @@ from swsgx.isa.structs import Pageinfo
 from swsgx.linux.backing import Indexes
 from swsgx.linux.encl import VA_SLOTS
 from swsgx.linux.failures import FailurePoint
-from swsgx.linux.outcome import OK, Outcome, refuse
+from swsgx.linux.outcome import OK, Outcome, Refuser, refuse
 from swsgx.linux.reclaim import EpcFull
 from swsgx.linux.vma import PROT_ACCESS, PROT_WRITE, Vma, shown_prot
 from swsgx.native.abi import VmaBits
@@ -40,6 +40,7 @@ if TYPE_CHECKING:
 __all__ = ["FaultAction", "Resolution", "augment", "resolve"]
 
 _NAME = "page fault"
+_failed = Refuser(_NAME, "encl.c", "sgx_encl_eaug_page")
 _FAULT_C = "arch/x86/mm/fault.c"
 #: How often a fault is looked at again behind a reclaim, before the instruction is tried.
 _TRIES = 4
@@ -336,7 +337,12 @@ def _bring(encl: Encl, first: int, count: int) -> tuple[int, Outcome | None]:
     failures, epc = driver.failures, driver.cpu.epc
     if failures.armed and failures.hit(FailurePoint.PAGE_BOOKKEEPING):
         return 0, _failed(
-            encl, errno.ENOBUFS, "memory for the record of a page", "memory", "none", "sgx_encl_page_alloc"
+            encl,
+            errno.ENOBUFS,
+            "memory for the record of a page",
+            "memory",
+            "none",
+            function="sgx_encl_page_alloc",
         )
     loaded = _load(encl, _NO_PAGE)
     if not loaded.ok:
@@ -384,23 +390,3 @@ def _eaug(encl: Encl, frame: int, address: Linaddr) -> Fault | None:
     except Fault as fault:
         return fault
     return None
-
-
-def _failed(
-    encl: Encl,
-    number: int,
-    rule: str,
-    expected: object,
-    found: object,
-    function: str = "sgx_encl_eaug_page",
-    cause: Reason | None = None,
-) -> Outcome:
-    return refuse(
-        number,
-        operation=_NAME,
-        rule=rule,
-        expected=expected,
-        found=found,
-        source=encl.profile.source(f"encl.c: {function}"),
-        cause=cause,
-    )

@@ -73,6 +73,7 @@ class AddressSpace:
     Attributes:
         mappings: enclaves on whose mm list this address space is.
         lock: held by every call; Linux's mmap_lock.
+        changes: how often mappings came or went.
     """
 
     def __init__(self, engine: Engine | None = None, *, max_map_count: int = MAX_MAP_COUNT) -> None:
@@ -81,6 +82,7 @@ class AddressSpace:
         self.mappings: dict[Encl, EnclaveMapping] = {}
         self.lock = threading.RLock()
         self._vmas: list[Vma] = []
+        self.changes = 0
 
     # The calls.
 
@@ -247,6 +249,7 @@ class AddressSpace:
 
     def _list(self, vma: Vma) -> None:
         """One VMA more: it is in the list, counts for its enclave, and holds its file."""
+        self.changes += 1
         bisect.insort(self._vmas, vma, key=lambda v: v.start)
         vma.file.hold()
         if vma.mapping is not None:
@@ -264,7 +267,8 @@ class AddressSpace:
         gone = list(self.overlapping(start, end))
         if not gone:
             return
-        at = self._vmas.index(gone[0])
+        self.changes += 1
+        at = self._first(start)
         del self._vmas[at : at + len(gone)]
         for vma in gone:
             self._vanish(vma)
@@ -376,6 +380,7 @@ class AddressSpace:
     def exit(self) -> None:
         """The process ends, or executes another program: all mappings go, and the address space from all lists."""
         with self.lock:
+            self.changes += 1
             gone, self._vmas = self._vmas, []
             for mapping in list(self.mappings.values()):
                 if mapping.attached:

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import errno
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from swsgx.trace import Reason, hexed
 
-__all__ = ["ERESTARTSYS", "OK", "Outcome", "done", "errno_name", "refuse"]
+if TYPE_CHECKING:
+    from swsgx.linux.encl import Encl
+
+__all__ = ["ERESTARTSYS", "OK", "Outcome", "Refuser", "done", "errno_name", "refuse"]
 
 #: Never seen by a program: the call restarts by itself, or becomes EINTR.
 ERESTARTSYS = 512
@@ -68,3 +72,42 @@ def refuse(
 ) -> Outcome:
     """A refusal: errno ``number`` with its reason; integers are told in hexadecimal."""
     return Outcome(-number, Reason(operation, rule, hexed(expected), hexed(found), source, remedy, cause))
+
+
+@dataclass(frozen=True, slots=True)
+class Refuser:
+    """Refusals of one operation of the driver's, called like a function.
+
+    Attributes:
+        operation: what is refused.
+        file: of the driver's source, where its rules stand.
+        function: where they stand in it, unless a call says otherwise.
+    """
+
+    operation: str
+    file: str
+    function: str
+
+    def __call__(
+        self,
+        encl: Encl,
+        number: int,
+        rule: str,
+        expected: object,
+        found: object,
+        *,
+        function: str = "",
+        remedy: str = "",
+        cause: Reason | None = None,
+    ) -> Outcome:
+        """:func:`refuse`, with the source in the words of the enclave's profile."""
+        return refuse(
+            number,
+            operation=self.operation,
+            rule=rule,
+            expected=expected,
+            found=found,
+            source=encl.profile.source(f"{self.file}: {function or self.function}"),
+            remedy=remedy,
+            cause=cause,
+        )

@@ -23,7 +23,7 @@ from swsgx.isa.flags import PERM_MASK, PageType, SecinfoFlags, page_type_of
 from swsgx.isa.structs import Secinfo
 from swsgx.linux.encl import VA_SLOTS
 from swsgx.linux.failures import FailurePoint
-from swsgx.linux.outcome import ERESTARTSYS, OK, Outcome, refuse
+from swsgx.linux.outcome import ERESTARTSYS, OK, Outcome, Refuser
 from swsgx.linux.profile import NoexecRule
 from swsgx.linux.reclaim import EpcFull
 from swsgx.linux.security import Load
@@ -36,7 +36,6 @@ if TYPE_CHECKING:
 
 __all__ = ["AddRequest", "add_all", "refuse_add"]
 
-_NAME = "SGX_IOC_ENCLAVE_ADD_PAGES"
 #: What a mapping of a TCS may have: R and W.
 _TCS_CEILING = 3
 
@@ -86,28 +85,8 @@ class AddRequest:
         return bool(self.flags & PAGE_MEASURE)
 
 
-def refuse_add(
-    encl: Encl,
-    number: int,
-    rule: str,
-    expected: object,
-    found: object,
-    *,
-    function: str = "sgx_ioc_enclave_add_pages",
-    remedy: str = "",
-    cause: Reason | None = None,
-) -> Outcome:
-    """A refusal of ADD_PAGES."""
-    return refuse(
-        number,
-        operation=_NAME,
-        rule=rule,
-        expected=expected,
-        found=found,
-        source=encl.profile.source(f"ioctl.c: {function}"),
-        remedy=remedy,
-        cause=cause,
-    )
+#: A refusal of ADD_PAGES.
+refuse_add = Refuser("SGX_IOC_ENCLAVE_ADD_PAGES", "ioctl.c", "sgx_ioc_enclave_add_pages")
 
 
 def add_all(request: AddRequest) -> tuple[int, Outcome]:

@@ -68,7 +68,7 @@ class CpuidPatches:
         found = sites(path)
         if not found:
             return
-        from swsgx.supervisor.memory import mappings
+        from swsgx.native.mappings import mappings
 
         with contextlib.suppress(OSError):
             inode = os.stat(path).st_ino  # noqa: PTH116 - pathlib costs as much as all the rest

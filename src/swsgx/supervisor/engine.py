@@ -48,9 +48,10 @@ from swsgx.native.abi import (
     VisibleRun,
     grant_offset,
 )
+from swsgx.native.mappings import mappings, occupied
 from swsgx.native.runs import Runs
 from swsgx.supervisor.kernel import NR_USERFAULTFD
-from swsgx.supervisor.memory import TargetMemory, mappings
+from swsgx.supervisor.memory import TargetMemory
 from swsgx.supervisor.missing import FLAGS, Watch
 from swsgx.supervisor.steps import Adopt, Call, Fd, Give, Step, Store, Watched
 
@@ -308,7 +309,7 @@ class TargetEngine:
         """Addresses for something of our own."""
         size = -(-size // PAGE_SIZE) * PAGE_SIZE
         address = -(-self._next // align) * align
-        while any(m.start < address + size and address < m.end for m in mappings(self.memory.pid)):
+        while occupied(self.memory.pid, address, size):
             address += 1 << 40
         self._next = address + size + _GAP
         return address
@@ -340,7 +341,7 @@ class TargetEngine:
 
     def occupied(self, address: Linaddr, length: int) -> bool:
         """Whether the program has a mapping in the range."""
-        return any(m.start < address + length and address < m.end for m in mappings(self.memory.pid))
+        return occupied(self.memory.pid, address, length)
 
     def protect_others(self, address: int, length: int, prot: int) -> None:
         """mprotect(2) of the program's own on memory that is no enclave's; what it says is the call's result."""
@@ -451,9 +452,8 @@ class TargetEngine:
         """The exit stub where a 32-bit jump from the whole enclave reaches it; 0 if nothing is free there."""
         code = bytearray(self.memory.read(self._state.exit_stub, self._state.exit_stub_size))
         struct.pack_into("<QQ", code, len(code) - 16, table, self._state.exit_common)
-        taken = [(m.start, m.end) for m in mappings(self.memory.pid)]
-        for at in self._candidates(base, size, taken):
-            if any(start < at + PAGE_SIZE and at < end for start, end in taken):
+        for at in self._candidates(base, size):
+            if occupied(self.memory.pid, at, PAGE_SIZE):
                 continue
             if at < base + size and base < at + PAGE_SIZE:
                 continue
@@ -463,9 +463,10 @@ class TargetEngine:
             return at
         return 0
 
-    @staticmethod
-    def _candidates(base: int, size: int, taken: list[tuple[int, int]]) -> Iterator[int]:
+    def _candidates(self, base: int, size: int) -> Iterator[int]:
         end = base + size
+        yield base - PAGE_SIZE  # mostly free, and so the others need not be looked for
+        taken = [(m.start, m.end) for m in mappings(self.memory.pid)]
         for start, _ in reversed(taken):
             if end - _REACH <= start - PAGE_SIZE and start <= base:
                 yield start - PAGE_SIZE

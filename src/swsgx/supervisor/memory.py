@@ -1,4 +1,4 @@
-"""The memory of another process: read and written without stopping it, and its list of mappings.
+"""The memory of another process: read and written without stopping it.
 
 Nothing here raises for a bad pointer of the program's but :class:`~swsgx.linux.task.BadAddress`; a process that has
 died looks like one without memory.
@@ -8,12 +8,11 @@ from __future__ import annotations
 
 import ctypes
 import os
-from collections.abc import Iterator
-from dataclasses import dataclass
 
 from swsgx.linux.task import BadAddress, SourceVma
+from swsgx.native.mappings import mapping_from
 
-__all__ = ["Mapping", "TargetMemory", "mappings"]
+__all__ = ["TargetMemory"]
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -36,48 +35,6 @@ for _name in ("process_vm_readv", "process_vm_writev"):
 
 #: Bytes that are copied from one process to another at a time.
 _CHUNK = 1 << 20
-
-
-@dataclass(frozen=True, slots=True)
-class Mapping:
-    """One line of ``/proc/PID/maps``.
-
-    Attributes:
-        start, end: addresses.
-        permissions: like ``r-xp``.
-        offset: in the file, bytes.
-        device: as the kernel prints it, ``major:minor``.
-        inode: 0 for memory without a file.
-        path: of the file, or a name in brackets; empty for anonymous memory.
-    """
-
-    start: int
-    end: int
-    permissions: str
-    offset: int
-    device: str
-    inode: int
-    path: str
-
-
-def mappings(pid: int) -> Iterator[Mapping]:
-    """All mappings of a process, ascending; none when it is gone."""
-    try:
-        with open(f"/proc/{pid}/maps", encoding="utf-8", errors="surrogateescape") as lines:
-            for line in lines:
-                fields = line.split(maxsplit=5)
-                start, _, end = fields[0].partition("-")
-                yield Mapping(
-                    int(start, 16),
-                    int(end, 16),
-                    fields[1],
-                    int(fields[2], 16),
-                    fields[3],
-                    int(fields[4]),
-                    fields[5].rstrip("\n") if len(fields) > 5 else "",
-                )
-    except (FileNotFoundError, ProcessLookupError):
-        return
 
 
 class TargetMemory:
@@ -152,18 +109,7 @@ class TargetMemory:
 
     def find_vma(self, address: int) -> SourceVma | None:
         """The lowest mapping that ends above ``address``."""
-        for mapping in mappings(self.pid):
-            if mapping.end > address:
-                may_exec = "x" in mapping.permissions or not self._on_noexec_mount(mapping.path)
-                pinnable = mapping.path not in ("[vvar]", "[vvar_vclock]")
-                return SourceVma(mapping.start, mapping.end, may_exec, pinnable)
-        return None
-
-    def _on_noexec_mount(self, path: str) -> bool:
-        if not path.startswith("/"):
-            return False
-        try:
-            where = f"/proc/{self.pid}/root{path.removesuffix(' (deleted)')}"
-            return bool(os.statvfs(where).f_flag & os.ST_NOEXEC)
-        except OSError:
-            return False  # a memfd, or a file that is gone: not on a mount that could say noexec
+        found = mapping_from(self.pid, address)
+        if found is None:
+            return None
+        return SourceVma(found.start, found.end, found.may_execute(self.pid), found.pinnable)

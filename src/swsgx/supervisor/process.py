@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import heapq
 import struct
 from collections import deque
 from collections.abc import Iterable, Iterator
@@ -41,10 +42,14 @@ def _merged(ranges: Iterable[tuple[int, int]], limit: int) -> list[tuple[int, in
             merged[-1] = (merged[-1][0], max(end, merged[-1][1]))
         else:
             merged.append((start, end))
-    while len(merged) > limit:
-        at = min(range(len(merged) - 1), key=lambda i: merged[i + 1][0] - merged[i][1])
-        merged[at : at + 2] = [(merged[at][0], merged[at + 1][1])]
-    return merged
+    if len(merged) <= limit:
+        return merged
+    # Covering a gap changes no other, so those that stay open can be chosen at once.
+    gaps = range(len(merged) - 1)
+    kept = sorted(heapq.nlargest(limit - 1, gaps, key=lambda i: merged[i + 1][0] - merged[i][1]))
+    starts = [merged[0][0], *(merged[at + 1][0] for at in kept)]
+    ends = [*(merged[at][1] for at in kept), merged[-1][1]]
+    return list(zip(starts, ends, strict=True))
 
 
 class TargetProcess:
@@ -77,6 +82,7 @@ class TargetProcess:
         self.busy = False
         self.unconfirmed = 0
         self._areas: list[tuple[int, int]] = []
+        self._areas_of = 0
 
     def task(self, tid: int, blocked: int, files: NodeFiles) -> Task:
         """The process as the caller of an ioctl or a memory call."""
@@ -138,6 +144,9 @@ class TargetProcess:
 
     def tell_areas(self) -> None:
         """Let the process know where its enclave mappings are, if that has changed."""
+        if self._areas_of == self.mm.changes:
+            return
+        self._areas_of = self.mm.changes
         areas = _merged(((vma.start, vma.end) for vma in self.mm.vmas), AREA_COUNT)
         if areas == self._areas:
             return

@@ -15,7 +15,7 @@ from swsgx.isa.flags import Attributes
 from swsgx.isa.ssa import Gprsgx, misc_size, xsave_size
 from swsgx.isa.structs import Pageinfo, Secinfo, Secs
 from swsgx.linux.failures import FailurePoint
-from swsgx.linux.outcome import OK, Outcome, refuse
+from swsgx.linux.outcome import OK, Outcome, Refuser
 from swsgx.linux.profile import CreateCheck
 from swsgx.linux.reclaim import EpcFull
 from swsgx.linux.security import Create
@@ -27,7 +27,6 @@ if TYPE_CHECKING:
 
 __all__ = ["create"]
 
-_NAME = "SGX_IOC_ENCLAVE_CREATE"
 #: ENCLS faults travel through the kernel as this plus the vector; v23 lets it out.
 _ENCLS_FAULT_FLAG = 0x4000_0000
 
@@ -41,16 +40,7 @@ class _Request:
     secs: Secs | None = None
 
 
-def _refuse(encl: Encl, number: int, rule: str, expected: object, found: object, remedy: str = "") -> Outcome:
-    return refuse(
-        number,
-        operation=_NAME,
-        rule=rule,
-        expected=expected,
-        found=found,
-        source=encl.profile.source("ioctl.c: sgx_ioc_enclave_create"),
-        remedy=remedy,
-    )
+_refuse = Refuser("SGX_IOC_ENCLAVE_CREATE", "ioctl.c", "sgx_ioc_enclave_create")
 
 
 def create(encl: Encl, task: Task, arg: int) -> Outcome:
@@ -229,13 +219,13 @@ def _ecreate(encl: Encl, secs: Secs, frame: int) -> Outcome | None:
         ecreate(cpu, memory, memory.place(pageinfo.buffer, 32), cpu.epc.address(frame))
     except Fault as fault:
         number = encl.profile.create.ecreate_fault
-        told = refuse(
+        told = _refuse(
+            encl,
             number or errno.EIO,
-            operation=_NAME,
-            rule="ECREATE does not fault",
-            expected="success",
-            found=fault.mnemonic,
-            source=encl.profile.source("ioctl.c: sgx_encl_create"),
+            "ECREATE does not fault",
+            "success",
+            fault.mnemonic,
+            function="sgx_encl_create",
             cause=fault.reason,
         )
         return told if number is not None else Outcome(_ENCLS_FAULT_FLAG + fault.vector, told.reason)

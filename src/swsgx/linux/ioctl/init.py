@@ -16,7 +16,7 @@ from swsgx.isa.errors import SgxError
 from swsgx.isa.msr import Msr, lepubkeyhash_words
 from swsgx.isa.sigstruct import SIGSTRUCT_VENDORS, Einittoken, Sigstruct
 from swsgx.linux.failures import FailurePoint
-from swsgx.linux.outcome import ERESTARTSYS, OK, Outcome, refuse
+from swsgx.linux.outcome import ERESTARTSYS, OK, Outcome, Refuser
 from swsgx.linux.profile import InitCheck
 from swsgx.linux.security import Init
 from swsgx.linux.task import BadAddress, Task
@@ -28,7 +28,6 @@ if TYPE_CHECKING:
 
 __all__ = ["SLEEP_SECONDS", "SLEEP_TRIES", "SPIN_TRIES", "init"]
 
-_NAME = "SGX_IOC_ENCLAVE_INIT"
 _BITS_64 = (1 << 64) - 1
 #: MISCSELECT bits that the kernel calls reserved: all but EXINFO.
 _MISC_RESERVED = 0xFFFF_FFFE
@@ -56,27 +55,7 @@ class _Refused(Exception):
         self.reason = reason
 
 
-def _refuse(
-    encl: Encl,
-    number: int,
-    rule: str,
-    expected: object,
-    found: object,
-    *,
-    function: str = "sgx_encl_init",
-    remedy: str = "",
-    cause: Reason | None = None,
-) -> Outcome:
-    return refuse(
-        number,
-        operation=_NAME,
-        rule=rule,
-        expected=expected,
-        found=found,
-        source=encl.profile.source(f"ioctl.c: {function}"),
-        remedy=remedy,
-        cause=cause,
-    )
+_refuse = Refuser("SGX_IOC_ENCLAVE_INIT", "ioctl.c", "sgx_encl_init")
 
 
 def init(encl: Encl, task: Task, arg: int) -> Outcome:

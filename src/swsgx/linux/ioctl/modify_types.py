@@ -47,20 +47,11 @@ def modify_types(encl: Encl, task: Task, arg: int) -> Outcome:
     request = ChangeRequest(
         encl, task, TargetAddr(arg), "SGX_IOC_ENCLAVE_MODIFY_TYPES", "sgx_enclave_modify_types"
     )
-    refused = request.ready()
-    if refused is not None:
-        return refused
-    raw = request.read(EnclaveModifyTypes.size_of)
-    if isinstance(raw, Outcome):
-        return raw
-    argument = EnclaveModifyTypes(bytearray(raw))
-    refused = (
-        request.in_range(argument.offset, argument.length)
-        or _page_type_bits(request, argument.page_type)
-        or request.zero(result=argument.result, count=argument.count)
+    argument = request.argument(
+        EnclaveModifyTypes, lambda given: _page_type_bits(request, given.page_type), ("result", "count")
     )
-    if refused is not None:
-        return refused
+    if isinstance(argument, Outcome):
+        return argument
     if argument.page_type in (PageType.TCS, PageType.TRIM):
         argument.count, outcome = change_pages(request, _Modify(request, PageType(argument.page_type)))
         argument.result = request.result

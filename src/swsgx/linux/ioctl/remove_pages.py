@@ -43,16 +43,9 @@ def remove_pages(encl: Encl, task: Task, arg: int) -> Outcome:
     request = ChangeRequest(
         encl, task, TargetAddr(arg), "SGX_IOC_ENCLAVE_REMOVE_PAGES", "sgx_encl_remove_pages"
     )
-    refused = request.ready()
-    if refused is not None:
-        return refused
-    raw = request.read(EnclaveRemovePages.size_of)
-    if isinstance(raw, Outcome):
-        return raw
-    argument = EnclaveRemovePages(bytearray(raw))
-    refused = request.in_range(argument.offset, argument.length) or request.zero(count=argument.count)
-    if refused is not None:
-        return refused
+    argument = request.argument(EnclaveRemovePages, lambda _: None, ("count",))
+    if isinstance(argument, Outcome):
+        return argument
     argument.count, outcome = change_pages(request, _Remove(request))
     return request.write_back(argument, outcome)
 

@@ -42,20 +42,13 @@ def restrict_permissions(encl: Encl, task: Task, arg: int) -> Outcome:
         "SGX_IOC_ENCLAVE_RESTRICT_PERMISSIONS",
         "sgx_enclave_restrict_permissions",
     )
-    refused = request.ready()
-    if refused is not None:
-        return refused
-    raw = request.read(EnclaveRestrictPermissions.size_of)
-    if isinstance(raw, Outcome):
-        return raw
-    argument = EnclaveRestrictPermissions(bytearray(raw))
-    refused = (
-        request.in_range(argument.offset, argument.length)
-        or _permissions(request, argument.permissions)
-        or request.zero(result=argument.result, count=argument.count)
+    argument = request.argument(
+        EnclaveRestrictPermissions,
+        lambda given: _permissions(request, given.permissions),
+        ("result", "count"),
     )
-    if refused is not None:
-        return refused
+    if isinstance(argument, Outcome):
+        return argument
     argument.count, outcome = change_pages(request, _Restrict(request, argument.permissions))
     argument.result = request.result
     return request.write_back(argument, outcome)

@@ -8,9 +8,9 @@ import os
 from swsgx.isa.address import PAGE_SIZE
 from swsgx.linux.device import EnclaveFile
 from swsgx.native.abi import Answer
+from swsgx.native.mappings import mappings_from
 from swsgx.supervisor.calls.asked import Asked, Handler, Result
 from swsgx.supervisor.files import flags_of
-from swsgx.supervisor.memory import mappings
 from swsgx.supervisor.process import TargetProcess
 
 __all__ = ["MAPPING_CALLS"]
@@ -116,9 +116,10 @@ def mprotect(asked: Asked) -> Result:
 def _protect_others(process: TargetProcess, start: int, end: int, prot: int) -> int:
     """mprotect(2) between enclave mappings, up to the first gap: that is -ENOMEM."""
     at = start
-    for mapping in mappings(process.pid):
-        if mapping.start <= at < mapping.end:
-            at = min(mapping.end, end)
+    for mapping in mappings_from(process.pid, start):
+        if mapping.start > at or at == end:
+            break
+        at = min(mapping.end, end)
     if start < at:
         process.engine.protect_others(start, at - start, prot)
     return -errno.ENOMEM if at < end else 0
