@@ -1,0 +1,1 @@
+"""Security modules that plug into swsgx.linux.security."""
