@@ -73,7 +73,7 @@ class PolicyError(Exception):
     """Policy files that cannot be used as they are. Never a bug of ours.
 
     Attributes:
-        problems: all that was found, in the order of finding; at least one.
+        problems: all that was found, in the order of places; at least one.
     """
 
     def __init__(self, problems: tuple[Problem, ...]) -> None:
@@ -118,4 +118,4 @@ class Problems:
             PolicyError: with everything that was noted.
         """
         if self.found:
-            raise PolicyError(tuple(self.found))
+            raise PolicyError(tuple(sorted(self.found, key=lambda problem: problem.place)))

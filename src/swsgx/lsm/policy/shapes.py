@@ -125,7 +125,7 @@ class Grammar:
             bad = words.kinds.index(UNKNOWN)
             return source.problem(
                 words.places[bad],
-                "a statement has words and signs",
+                "syntax",
                 found=_shown(words.texts[bad]),
                 expected=self._words,
             )
@@ -162,9 +162,7 @@ class Grammar:
         for attribute in ("accepts", "expected", "allowed"):
             wanted = wanted or {*(getattr(error, attribute, None) or ())}
         expected = sorted({self._names.get(name, name) for name in wanted - {"IGNORED"}})
-        return source.problem(
-            at, "the statement has a form", found=found, expected=" or ".join(expected) or "nothing more"
-        )
+        return source.problem(at, "syntax", found=found, expected=" or ".join(expected) or "nothing more")
 
 
 def _shown(text: str) -> str:

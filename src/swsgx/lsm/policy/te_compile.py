@@ -343,7 +343,7 @@ class _Compiler:
             yield breach.rule.source.problem(
                 breach.rule.start,
                 "no rule allows what a neverallow forbids",
-                found=f"{breach.source} {breach.target} : {CLASS} {breach.permission}",
+                found=f"an allow of {breach.source} {breach.target} : {CLASS} {breach.permission}",
                 expected=f"nothing against '{breach.ban.rule.text}'",
                 other=breach.ban.rule.place,
             )
