@@ -55,7 +55,7 @@ module: "policy_module" "(" NAME "," (NAME | NUMBER) ")" [";"]
 declare: TYPE NAME ("," NAME)* ";"
        | ATTRIBUTE NAME ";"
 typeattribute: "typeattribute" NAME NAME ("," NAME)* ";"
-access: ACCESS names names ":" set set ";"
+access: ACCESS names names ":" names names ";"
 transition: "type_transition" names names ":" NAME NAME ";"
 permissive: "permissive" NAME ";"
 subject: "subjcon" NAME STRING NAME [";"]
@@ -66,9 +66,6 @@ names: item
      | "{" item+ "}"
      | COMPLEMENT item
      | COMPLEMENT "{" item+ "}"
-set: item
-   | "{" item+ "}"
-   | COMPLEMENT "{" item+ "}"
 item: NAME | SELF | STAR | MINUS NAME
 
 TYPE: "type"
@@ -273,7 +270,6 @@ _PARSER = Grammar(
         "subject": _subject,
         "file": lambda pattern, type_: FileContext(_unquoted(pattern), type_),
         "names": _names,
-        "set": _names,
         "item": _item,
     },
     _CALLED,
