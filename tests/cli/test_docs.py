@@ -18,11 +18,17 @@ def section(text: str, name: str) -> str:
     return text.split(f"\n## {name}\n")[1].split("\n## ")[0]
 
 
+def parameters(name: str) -> list[click.Parameter]:
+    """Those of a command, and of the commands that it holds."""
+    command = import_module(COMMANDS[name]).command
+    inner = command.commands.values() if isinstance(command, click.Group) else ()
+    return [*command.params, *(parameter for one in inner for parameter in one.params)]
+
+
 @pytest.mark.parametrize("name", COMMANDS)
 def test_each_command_has_a_section_that_names_every_option(checkout: Path, name: str) -> None:
     text = section((checkout / "docs/cli.md").read_text(), name)
-    command = import_module(COMMANDS[name]).command
-    options = [p for p in command.params if isinstance(p, click.Option)]
+    options = [p for p in parameters(name) if isinstance(p, click.Option)]
     for option in options:
         assert any(f"{word}" in text for word in option.opts), option.opts
 
@@ -30,7 +36,7 @@ def test_each_command_has_a_section_that_names_every_option(checkout: Path, name
 @pytest.mark.parametrize("name", COMMANDS)
 def test_no_section_names_an_option_that_does_not_exist(checkout: Path, name: str) -> None:
     text = section((checkout / "docs/cli.md").read_text(), name)
-    known = {word for p in import_module(COMMANDS[name]).command.params for word in p.opts}
+    known = {word for p in parameters(name) for word in p.opts}
     words = {word.strip("`,.()[]") for word in text.replace("`", " ").replace("|", " ").split()}
     assert {word for word in words if word.startswith("--") and word.strip("-")} <= known
 

@@ -31,6 +31,7 @@ COMMANDS = {
     "inspect": "swsgx.cli.inspect",
     "keygen": "swsgx.cli.keygen",
     "measure": "swsgx.cli.measure",
+    "policy": "swsgx.cli.policy",
     "run": "swsgx.cli.run",
     "sign": "swsgx.cli.sign",
     "stat": "swsgx.cli.stat",
