@@ -53,6 +53,8 @@ def accept_fresh(encl: Encl, mapping: EnclaveMapping, secinfo: int, page: int) -
         return False
     cpu, bits = driver.cpu, mapping.bits
     epc = cpu.epc
+    if encl.security is not None:
+        return False
     ready = encl.initialised and encl.profile.sgx2 and cpu.model.sgx2 and encl.page_count % VA_SLOTS
     if not ready or driver.trace.on or driver.failures.armed or epc.free_count <= driver.reclaimer.low:
         return False

@@ -16,6 +16,7 @@ from swsgx.cpu.memory import ScratchMemory
 from swsgx.isa.address import TargetAddr
 from swsgx.isa.flags import PERM_MASK, PageType
 from swsgx.isa.structs import Secinfo
+from swsgx.linux import hooks
 from swsgx.linux.change import ChangeRequest, change_pages
 from swsgx.linux.failures import FailurePoint
 from swsgx.linux.outcome import Outcome
@@ -53,6 +54,9 @@ def remove_pages(encl: Encl, task: Task, arg: int) -> Outcome:
     refused = request.in_range(argument.offset, argument.length) or request.zero(count=argument.count)
     if refused is not None:
         return refused
+    denied = hooks.modifying(encl, task.subject, "EREMOVE", request.offset, request.length)
+    if denied is not None:
+        return request.write_back(argument, denied)
     argument.count, outcome = change_pages(request, _Remove(request))
     return request.write_back(argument, outcome)
 
