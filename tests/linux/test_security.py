@@ -13,10 +13,25 @@ from swsgx.isa.flags import PageType
 from swsgx.linux import uapi
 from swsgx.linux.access import peek, poke
 from swsgx.linux.device import EnclaveFile
-from swsgx.linux.encl import Encl
 from swsgx.linux.mm import PROT_NONE, PROT_READ
 from swsgx.linux.outcome import Outcome
-from swsgx.linux.security import Create, Debug, Init, Load, Map, Origin, OriginClass, Plain, Subject
+from swsgx.linux.security import (
+    ALLOWED,
+    Answer,
+    Create,
+    Debug,
+    EnclaveFacts,
+    Event,
+    Init,
+    Load,
+    Map,
+    Open,
+    Origin,
+    OriginClass,
+    Plain,
+    Receive,
+    Subject,
+)
 from swsgx.linux.syscalls.mremap import MREMAP_FIXED, MREMAP_MAYMOVE
 from swsgx.linux.task import SourceVma
 from swsgx.trace import Reason
@@ -27,45 +42,30 @@ LOADER, APP = Subject(1, 1000, "/bin/loader"), Subject(2, 1000, "/bin/app")
 
 @dataclass
 class Judge(Plain):
-    """Listens to all hooks; refuses those that it is told to."""
+    """Listens to all hooks; refuses those that it is told to, in either phase."""
 
     refuses: set[str] = field(default_factory=set)
-    heard: list[tuple[str, object]] = field(default_factory=list)
+    fails: set[str] = field(default_factory=set)
+    heard: list[tuple[str, Event]] = field(default_factory=list)
     starts: list[bytes] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.active = True
 
-    def _say(self, hook: str, event: object) -> Reason | None:
-        self.heard.append((hook, event))
-        return Reason("judge", hook, "allowed", "refused", "test") if hook in self.refuses else None
+    def decide(self, event: Event) -> Answer:
+        self.heard.append((event.hook, event))
+        if isinstance(event, Load):
+            self.starts.append(bytes(event.contents[:8]))
+        return Answer(self.no(event.hook)) if event.hook in self.refuses else ALLOWED
 
-    def open(self, subject: Subject | None, node: str) -> Reason | None:
-        return self._say("open", node)
+    def commit(self, event: Event, answer: Answer) -> Reason | None:
+        return self.no(event.hook) if event.hook in self.fails else None
 
-    def create(self, subject: Subject | None, encl: Encl, event: Create) -> Reason | None:
-        return self._say("create", event)
+    @staticmethod
+    def no(hook: str) -> Reason:
+        return Reason("judge", hook, "allowed", "refused", "test")
 
-    def load(self, subject: Subject | None, encl: Encl, event: Load) -> Reason | None:
-        self.starts.append(bytes(event.contents[:8]))
-        return self._say("load", event)
-
-    def init(self, subject: Subject | None, encl: Encl, event: Init) -> Reason | None:
-        return self._say("init", event)
-
-    def map(self, subject: Subject | None, encl: Encl, event: Map) -> Reason | None:
-        return self._say("map", event)
-
-    def receive(self, subject: Subject | None, encl: Encl, previous: Subject | None) -> Reason | None:
-        return self._say("receive", (subject, previous))
-
-    def debug(self, subject: Subject | None, encl: Encl, event: Debug) -> Reason | None:
-        return self._say("debug", event)
-
-    def provision(self, subject: Subject | None, encl: Encl) -> Reason | None:
-        return self._say("provision", subject)
-
-    def of(self, hook: str) -> list[object]:
+    def of(self, hook: str) -> list[Event]:
         return [event for name, event in self.heard if name == hook]
 
 
@@ -83,15 +83,12 @@ def denied(outcome: Outcome, hook: str) -> None:
     assert (outcome.reason.operation, outcome.reason.rule) == ("judge", hook)
 
 
-def test_the_plain_driver_asks_nobody_and_allows_everything(world: World) -> None:
+def test_the_plain_driver_asks_nobody_and_keeps_nothing(world: World) -> None:
     assert not world.driver.security.active
     plain, encl = Plain(), world.open().encl
-    assert plain.open(None, "/dev/sgx_enclave") is None
-    assert plain.create(None, encl, Create(0, 0, 0, 0)) is None
-    assert plain.map(None, encl, Map("mmap", BASE, 0, 0)) is None  # type: ignore[arg-type]
-    assert plain.receive(None, encl, None) is None
-    assert plain.debug(None, encl, Debug(0, 8, True)) is None
-    assert plain.provision(None, encl) is None
+    assert plain.decide(Open(node="/dev/sgx_enclave")) == ALLOWED
+    assert plain.commit(Open(node="/dev/sgx_enclave"), ALLOWED) is None
+    assert encl.security is None
 
 
 def test_open_is_asked_for_every_node(world: World, judge: Judge) -> None:
@@ -100,7 +97,7 @@ def test_open_is_asked_for_every_node(world: World, judge: Judge) -> None:
         opened = world.driver.open(node, subject=LOADER)
         assert isinstance(opened, Outcome)
         denied(opened, "open")
-    assert judge.of("open") == list(world.driver.nodes)
+    assert judge.of("open") == [Open(subject=LOADER, node=node) for node in world.driver.nodes]
 
 
 def test_create_is_asked_before_anything_is_allocated(world: World, judge: Judge) -> None:
@@ -108,7 +105,10 @@ def test_create_is_asked_before_anything_is_allocated(world: World, judge: Judge
     judge.refuses.add("create")
     denied(world.create(file), "create")
     assert world.snapshot() == before
-    assert judge.of("create") == [Create(SIZE, 6, 3, 0)]
+    facts = EnclaveFacts(file.encl.number)
+    assert judge.of("create") == [
+        Create(subject=LOADER, enclave=facts, size=SIZE, attributes=6, xfrm=3, miscselect=0)
+    ]
     assert world.create(file, a_secs(size=3)).errno == errno.EINVAL
     judge.refuses.clear()
     assert world.create(file).ok
@@ -142,9 +142,10 @@ def test_load_is_asked_once_for_each_origin_and_stops_at_the_first_refusal(
     ]
 
     class OnlyGood(Judge):
-        def load(self, subject: Subject | None, encl: Encl, event: Load) -> Reason | None:
-            self.heard.append(("load", (event.offset, len(event.contents), event.origin, event.source)))
-            return None if event.origin == good else Reason("judge", "load", "good", "bad", "test")
+        def decide(self, event: Event) -> Answer:
+            self.heard.append((event.hook, event))
+            wrong = isinstance(event, Load) and event.origin != good
+            return Answer(self.no("load")) if wrong else ALLOWED
 
     world.driver.security = judge = OnlyGood()
     file = world.open()
@@ -152,7 +153,8 @@ def test_load_is_asked_once_for_each_origin_and_stops_at_the_first_refusal(
     outcome, back = world.add(file, 0, b"", REG_RW, src=0x6000_0000, length=3 * PAGE_SIZE)
     denied(outcome, "load")
     assert int.from_bytes(bytes(back)[40:48], "little") == 2 * PAGE_SIZE
-    assert judge.of("load") == [
+    heard = [(e.offset, e.length, e.origin, e.source) for e in judge.of("load") if isinstance(e, Load)]
+    assert heard == [
         (0, 2 * PAGE_SIZE, good, 0x6000_0000),
         (2 * PAGE_SIZE, PAGE_SIZE, bad, 0x6000_2000),
     ]
@@ -173,7 +175,7 @@ def test_init_is_asked_when_einit_would_succeed_and_only_then(world: World, judg
     assert not file.encl.initialised
     event = judge.of("init")[0]
     assert isinstance(event, Init)
-    assert (event.mrenclave, event.mrsigner) == (good.enclavehash, mrsigner(good))
+    assert (event.identity.mrenclave, event.identity.mrsigner) == (good.enclavehash, mrsigner(good))
     assert event.sigstruct == good
     judge.refuses.clear()
     assert world.init(file, good).ok
@@ -220,7 +222,8 @@ def test_a_new_subject_is_asked_for_once(world: World, judge: Judge) -> None:
     judge.refuses.clear()
     assert world.mm.mmap(BASE, PAGE_SIZE, PROT_NONE, 0x11, file, subject=APP).ok
     assert world.ioctl(file, uapi.SGX_IOC_ENCLAVE_INIT, bytes(8)).errno == errno.EFAULT
-    assert judge.of("receive") == [(APP, LOADER)] * 3
+    heard = [(e.subject, e.previous) for e in judge.of("receive") if isinstance(e, Receive)]
+    assert heard == [(APP, LOADER)] * 3
 
 
 def test_debug_is_asked_and_a_refusal_looks_like_the_drivers_own(world: World, judge: Judge) -> None:
@@ -232,7 +235,8 @@ def test_debug_is_asked_and_a_refusal_looks_like_the_drivers_own(world: World, j
     assert outcome.errno == errno.EIO
     assert outcome.reason is not None
     assert outcome.reason.operation == "judge"
-    assert judge.of("debug") == [Debug(0x10, 8, False), Debug(0x18, 8, True)]
+    heard = [(e.offset, e.length, e.write) for e in judge.of("debug") if isinstance(e, Debug)]
+    assert heard == [(0x10, 8, False), (0x18, 8, True)]
     assert bytes(file.encl.store.page(0)) == b"\x90" * PAGE_SIZE
 
 
@@ -244,7 +248,7 @@ def test_provision_is_asked_before_the_attribute_is_allowed(world: World, judge:
     argument = uapi.EnclaveProvision.of(fd=4)
     denied(world.ioctl(file, uapi.SGX_IOC_ENCLAVE_PROVISION, argument), "provision")
     assert not file.encl.allowed
-    assert judge.of("provision") == [LOADER]
+    assert [event.subject for event in judge.of("provision")] == [LOADER]
 
 
 def test_with_a_module_that_allows_everything_nothing_is_different() -> None:

@@ -14,8 +14,9 @@ from swsgx.cpu.encls.edbgrd import edbgrd
 from swsgx.cpu.encls.edbgwr import edbgwr
 from swsgx.cpu.faults import Fault, LeafResult
 from swsgx.isa.address import PAGE_SIZE, EpcAddr
+from swsgx.linux import hooks
 from swsgx.linux.outcome import Outcome, done, refuse
-from swsgx.linux.security import Debug, Subject
+from swsgx.linux.provenance import Subject
 from swsgx.linux.vma import Vma, shown_prot
 from swsgx.trace import Reason
 
@@ -144,19 +145,29 @@ def access(vma: Vma, address: int, buffer: memoryview, subject: Subject | None, 
         )
     if encl.profile.debug_needs_init and not encl.initialised:
         return _refuse(encl, errno.EFAULT, "INIT was done", "an initialised enclave", "a created one")
-    security = encl.driver.security
-    if security.active:
-        reason = security.debug(subject, encl, Debug(address - encl.base, len(buffer), write))
+    if encl.security is None:
+        with encl.mutex:
+            return _words(vma, address, buffer, write=write)
+    with encl.guard, encl.mutex:
+        reason = hooks.debugging(encl, subject, address, len(buffer), write=write)
         if reason is not None:
             return Outcome(-errno.EFAULT, reason)
-    with encl.mutex:
-        at = 0
-        while at < len(buffer):
-            count = min(_WORD - (address + at) % _WORD, len(buffer) - at)
-            refused = _word(vma, address + at, buffer[at : at + count], write=write)
-            if refused is not None:
-                return refused
-            at += count
+        outcome = _words(vma, address, buffer, write=write)
+        if write and encl.has_page(address):
+            # Words were written before one that failed, or none: a page can only be believed to be worse than it is.
+            first = (address - encl.base) // PAGE_SIZE
+            encl.security.pages.written(first, (address - encl.base + len(buffer) - 1) // PAGE_SIZE + 1)
+        return outcome
+
+
+def _words(vma: Vma, address: int, buffer: memoryview, *, write: bool) -> Outcome:
+    at = 0
+    while at < len(buffer):
+        count = min(_WORD - (address + at) % _WORD, len(buffer) - at)
+        refused = _word(vma, address + at, buffer[at : at + count], write=write)
+        if refused is not None:
+            return refused
+        at += count
     return done(len(buffer))
 
 

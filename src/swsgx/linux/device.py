@@ -19,14 +19,16 @@ from swsgx.cpu.encls.eremove import eremove
 from swsgx.cpu.faults import Fault, invariant
 from swsgx.cpu.machine import Cpu
 from swsgx.isa.flags import PageType
+from swsgx.linux import hooks
 from swsgx.linux.encl import VA_SLOTS, Encl
 from swsgx.linux.failures import FailurePoint, Failures
 from swsgx.linux.ioctl import dispatch
 from swsgx.linux.outcome import Outcome, refuse
 from swsgx.linux.profile import UPSTREAM_6_12, Profile
+from swsgx.linux.provenance import Subject
 from swsgx.linux.provision import NodeFile, ProvisionFile
 from swsgx.linux.reclaim import EnclaveFigures, EpcFull, Figures, Reclaimer
-from swsgx.linux.security import Plain, SecurityHooks, Subject
+from swsgx.linux.security import Plain, SecurityHooks
 from swsgx.linux.task import Task
 from swsgx.trace import OFF, Recorder
 
@@ -42,7 +44,8 @@ class Driver:
         cpu: the machine.
         profile: which kernel to be.
         trace: where calls are recorded.
-        security: a security module; by default the plain driver.
+        security: a stack of security modules; by default the plain driver. It cannot be exchanged while enclaves are
+            open: an enclave that was opened without one is asked nothing.
         noexec: the nodes are on a filesystem mounted noexec.
         sleep: waits that many seconds; for INIT's retries.
         backing_pages: how many evicted pages there may be at a time, of all enclaves; by default 4 GiB of them.
@@ -141,9 +144,9 @@ class Driver:
                 found=node,
                 source=self.profile.source("driver.c: sgx_drv_init"),
             )
-        reason = self.security.open(subject, node)
+        reason = hooks.opened(self, subject, node)
         if reason is not None:
-            return Outcome(-errno.EACCES, reason)
+            return hooks.denied(reason)
         readable, writable = _ACCESS_MODES.get(flags & os.O_ACCMODE, (False, False))
         if node in self.profile.provision_nodes:
             return ProvisionFile(node)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import itertools
 import threading
@@ -18,11 +19,13 @@ from swsgx.cpu.store import EnclaveStore, consecutive
 from swsgx.isa.address import PAGE_SIZE, EpcAddr, Linaddr
 from swsgx.isa.flags import Attributes, PageType
 from swsgx.isa.structs import Secs, Tcs
+from swsgx.linux import hooks
 from swsgx.linux.backing import VA_SLOTS, Indexes
 from swsgx.linux.engine import MappedRun
 from swsgx.linux.outcome import OK, Outcome, refuse
 from swsgx.linux.paging import EnclavePaging
 from swsgx.linux.profile import Profile
+from swsgx.linux.sticky import EnclaveSecurity
 from swsgx.linux.task import READ_IMPLIES_EXEC
 from swsgx.linux.vma import shown_prot
 from swsgx.native.abi import EpcmState, Grant, VmaBits, grant_offset
@@ -32,7 +35,7 @@ from swsgx.trace import Reason
 if TYPE_CHECKING:
     from swsgx.linux.device import Driver
     from swsgx.linux.mm import AddressSpace
-    from swsgx.linux.security import Subject
+    from swsgx.linux.provenance import Subject
 
 __all__ = ["VA_SLOTS", "Encl", "EnclaveMapping"]
 
@@ -129,6 +132,8 @@ class Encl:
         queued: by page index, whether the reclaimer's queue has an entry for it, be it listed or not.
         paging: its evicted pages.
         mappings: the mm list.
+        security: what is kept for security modules; None: nobody was listening when the file was opened.
+        guard: :attr:`~swsgx.linux.sticky.EnclaveSecurity.lock`, or nothing.
         users: subjects that have used the file, in the order of their coming; values mean nothing.
     """
 
@@ -161,6 +166,10 @@ class Encl:
         self._pinned_for: tuple[int, ...] = ()
         self._pinned: npt.NDArray[np.bool_] = np.empty(0, np.bool_)
         self.mappings: list[EnclaveMapping] = []
+        self.security = EnclaveSecurity() if driver.security.active else None
+        self.guard: contextlib.AbstractContextManager[object] = (
+            self.security.lock if self.security is not None else contextlib.nullcontext()
+        )
         self.users: dict[Subject, None] = {}
 
     def __repr__(self) -> str:
@@ -206,6 +215,8 @@ class Encl:
         self.queued = np.zeros(pages, np.uint8)
         self.paging.settle()
         self._pinned_for, self._pinned = (), np.zeros(pages, np.bool_)
+        if self.security is not None:
+            self.security.settle(pages)
         for mapping in list(self.mappings):
             mapping.allocate()
         self.created = True
@@ -217,11 +228,9 @@ class Encl:
 
     def used_by(self, subject: Subject | None) -> Reason | None:
         """The file is used by ``subject``: ask a security module if that is somebody new; None allows."""
-        security = self.driver.security
-        if not security.active or subject is None or subject in self.users:
+        if self.security is None or subject is None or subject in self.users:
             return None
-        previous = next(reversed(self.users), None)
-        reason = security.receive(subject, self, previous)
+        reason = hooks.receiving(self, subject, next(reversed(self.users), None))
         if reason is None:
             self.users[subject] = None
         return reason
@@ -243,6 +252,9 @@ class Encl:
         self.page_type[first : first + count] = int(page_type)
         self.max_prot[first : first + count] = ceiling
         self.page_count += count
+        if self.security is not None:
+            mapped = hooks.mapped_prots(self, first, first + count)
+            self.security.pages.born(first, count, mapped, augmented=self.initialised)
         self.driver.reclaimer.enlist(self, np.arange(first, first + count))
 
     def remove(self, first: int, count: int) -> None:
@@ -252,6 +264,8 @@ class Encl:
         self.page_type[first : first + count] = 0
         self.max_prot[first : first + count] = 0
         self.page_count -= count
+        if self.security is not None:
+            self.security.pages.removed(first, count)
 
     def may_map(self, start: int, end: int, prot: int, personality: int, operation: str) -> Outcome:
         """The rule common to mmap and mprotect.
@@ -513,4 +527,6 @@ class Encl:
         self.page_type = np.empty(0, np.uint8)
         self.created = self.initialised = False
         self._state = None
+        if self.security is not None:
+            self.security.forget()
         self.driver.ended(self)

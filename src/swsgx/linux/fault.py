@@ -23,10 +23,12 @@ from swsgx.cpu.memory import ScratchMemory
 from swsgx.isa.address import PAGE_SIZE, EpcAddr, Linaddr
 from swsgx.isa.flags import PageFaultCode, PageType
 from swsgx.isa.structs import Pageinfo
+from swsgx.linux import hooks
 from swsgx.linux.backing import Indexes
 from swsgx.linux.encl import VA_SLOTS
 from swsgx.linux.failures import FailurePoint
 from swsgx.linux.outcome import OK, Outcome, Refuser, refuse
+from swsgx.linux.provenance import Subject
 from swsgx.linux.reclaim import EpcFull
 from swsgx.linux.vma import PROT_ACCESS, PROT_WRITE, Vma, shown_prot
 from swsgx.native.abi import VmaBits
@@ -230,7 +232,10 @@ def _in_driver(vma: Vma, address: int) -> Resolution:
     if mapping is None:
         return _bus(vma, "the mapping has an enclave", "an enclave", "none: fork failed")
     rules, index = encl.profile.faults, (address - encl.base) // PAGE_SIZE
-    with encl.mutex:
+    if encl.security is not None:
+        with encl.guard:
+            hooks.judged_again(vma)
+    with encl.guard, encl.mutex:
         if rules.needs_init and not encl.initialised:
             return _bus(vma, "the enclave is initialised", "INIT", "an enclave that is being built")
         if not encl.has_page(address):
@@ -265,7 +270,8 @@ def _hole(vma: Vma, address: int) -> Resolution | None:
         return _bus(vma, "pages appear after INIT only", "INIT", f"a hole at {address:#x} before it")
     if not encl.base <= address < encl.base + encl.size:
         return _bus(vma, "EAUG does not fault", f"an address inside {encl!r}", address)
-    _, outcome = _stretch(encl, (address - encl.base) // PAGE_SIZE, 1)
+    subject = vma.judgement.subject if vma.judgement is not None else None
+    _, outcome = _stretch(encl, (address - encl.base) // PAGE_SIZE, 1, subject, explicit=False)
     if outcome is None:
         return None
     action = FaultAction.OOM if outcome.errno == errno.ENOBUFS else FaultAction.SIGBUS
@@ -284,7 +290,7 @@ def _load(encl: Encl, indexes: Indexes) -> Outcome:
     return outcome
 
 
-def augment(encl: Encl, first: int, count: int) -> tuple[int, Outcome]:
+def augment(encl: Encl, first: int, count: int, subject: Subject | None = None) -> tuple[int, Outcome]:
     """EAUG zero pages from page index ``first`` on, up to the first that exists; also ahead of being asked.
 
     Call it without any lock: pages may be reclaimed. No address space need be told. No step for a page is made in
@@ -293,21 +299,22 @@ def augment(encl: Encl, first: int, count: int) -> tuple[int, Outcome]:
     Args:
         encl: an initialised enclave of a machine with SGX2.
         first, count: pages of ELRANGE.
+        subject: who asks, for security modules.
 
     Returns:
-        How many were added, and why no further: -ENOBUFS no memory for the record of a page, -ENOMEM no EPC page, and
-        none to be made free, -EFAULT EPA or EAUG faults, or the SECS does not come back. Success, if all were added, or
-        a page exists where it stopped.
+        How many were added, and why no further: -EACCES a security module refused, -ENOBUFS no memory for the record
+        of a page, -ENOMEM no EPC page, and none to be made free, -EFAULT EPA or EAUG faults, or the SECS does not
+        come back. Success, if all were added, or a page exists where it stopped.
     """
     added, refused = 0, None
     driver = encl.driver
     while refused is None:
         try:
-            with encl.mutex:
+            with encl.guard, encl.mutex:
                 holes = _holes(encl, first + added, count - added)
                 if not holes:
                     break
-                done, refused = _stretch(encl, first + added, holes)
+                done, refused = _stretch(encl, first + added, holes, subject, explicit=True)
         except EpcFull as full:
             done = 0
             refused = driver.reclaimer.make_room(full.need, _no_signal, wanted=count - added)
@@ -322,17 +329,21 @@ def _holes(encl: Encl, first: int, count: int) -> int:
     return int(np.argmax(there)) if there.any() else len(there)
 
 
-def _stretch(encl: Encl, first: int, count: int) -> tuple[int, Outcome | None]:
+def _stretch(
+    encl: Encl, first: int, count: int, subject: Subject | None, *, explicit: bool
+) -> tuple[int, Outcome | None]:
     """At least one page, where none is, and no more than the last VA page has room for. The mutex is held.
 
     Raises:
         EpcFull: nothing was done; EPC pages must be reclaimed, without any lock.
     """
     with encl.driver.reclaimer.bringing():
-        return _bring(encl, first, count)
+        return _bring(encl, first, count, subject, explicit=explicit)
 
 
-def _bring(encl: Encl, first: int, count: int) -> tuple[int, Outcome | None]:
+def _bring(
+    encl: Encl, first: int, count: int, subject: Subject | None, *, explicit: bool
+) -> tuple[int, Outcome | None]:
     driver = encl.driver
     failures, epc = driver.failures, driver.cpu.epc
     if failures.armed and failures.hit(FailurePoint.PAGE_BOOKKEEPING):
@@ -362,6 +373,12 @@ def _bring(encl: Encl, first: int, count: int) -> tuple[int, Outcome | None]:
     # One that another processor works on, as tests have it, must fault as the leaf does.
     careful = failures.armed or driver.cpu.any_locked()
     count = 1 if careful else min(count, room, 1 + epc.free_count)
+    if encl.security is not None:
+        reason = hooks.augmenting(encl, subject, first, count, explicit=explicit)
+        if reason is not None:
+            epc.unread(np.array([frame], np.uint32))
+            driver.shrink(encl, va_page)
+            return 0, hooks.denied(reason)
     address = Linaddr(encl.base + first * PAGE_SIZE)
     if careful:
         fault = _eaug(encl, frame, address)

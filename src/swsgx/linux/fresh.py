@@ -195,5 +195,5 @@ def _unobserved(encl: Encl) -> bool:
     """Whether pages can be added to an enclave with nobody to tell, and room for the version of one more."""
     driver = encl.driver
     able = encl.initialised and encl.profile.sgx2 and driver.cpu.model.sgx2
-    told = driver.trace.on or driver.failures.armed or driver.security.active
+    told = driver.trace.on or driver.failures.armed or encl.security is not None
     return able and not told and encl.page_count % VA_SLOTS != 0

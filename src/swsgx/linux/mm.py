@@ -16,11 +16,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from swsgx.isa.address import Linaddr
+from swsgx.linux import hooks
 from swsgx.linux.encl import EnclaveMapping
 from swsgx.linux.engine import Engine, ModelOnly
 from swsgx.linux.failures import FailurePoint
 from swsgx.linux.outcome import OK, Outcome, refuse
-from swsgx.linux.security import Map, Subject
+from swsgx.linux.security import Subject, judge
 from swsgx.linux.syscalls import madvise, mmap, mprotect, mremap, munmap
 from swsgx.linux.task import SourceVma
 from swsgx.linux.vma import (
@@ -296,7 +297,7 @@ class AddressSpace:
         vma = self.vma_at(address)
         if vma is None or vma.start == address:
             return
-        upper = Vma(address, vma.end, vma.prot, vma.may, vma.file, vma.mapping, vma.dontfork)
+        upper = Vma(address, vma.end, vma.prot, vma.may, vma.file, vma.mapping, vma.dontfork, vma.judgement)
         vma.end = address
         self._list(upper)
 
@@ -366,16 +367,27 @@ class AddressSpace:
     @staticmethod
     def _copy(child: AddressSpace, vma: Vma, subject: Subject | None) -> None:
         encl = vma.encl
-        event = Map("fork", Linaddr(vma.start), vma.end - vma.start, vma.prot)
-        security = encl.driver.security
-        allowed = not security.active or security.map(subject, encl, event) is None
+        allowed = encl.security is None or AddressSpace._may_copy(vma, subject)
         joined = allowed and vma.mapping is not None and child.join(encl, "fork").ok
         mapping = child.mappings[encl] if joined else None
-        child._list(Vma(vma.start, vma.end, vma.prot, vma.may, vma.file, mapping))
+        copy = Vma(vma.start, vma.end, vma.prot, vma.may, vma.file, mapping)
+        child._list(copy)
+        if joined:
+            hooks.remember_mapping(encl, copy, subject)
         if mapping is not None and vma.mapping is not None:
             first, last = mapping.clip(vma.start, vma.end)
             mapping.bits[first:last] = vma.mapping.bits[first:last]
             child._attach(mapping)
+
+    @staticmethod
+    def _may_copy(vma: Vma, subject: Subject | None) -> bool:
+        """What security modules say. A page's flags are its own, so a copy of a mapping cannot make them stale."""
+        encl = vma.encl
+        if vma.mapping is None or encl.used_by(subject) is not None:
+            return False
+        with encl.guard:
+            event = hooks.mapping(encl, subject, "fork", vma.start, vma.end, vma.prot)
+            return judge(encl.driver.security, event).reason is None
 
     def exit(self) -> None:
         """The process ends, or executes another program: all mappings go, and the address space from all lists."""

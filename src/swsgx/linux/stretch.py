@@ -21,12 +21,14 @@ from swsgx.cpu.memory import not_mapped
 from swsgx.isa.address import PAGE_SIZE, Linaddr, TargetAddr
 from swsgx.isa.flags import PERM_MASK, PageType, SecinfoFlags, page_type_of
 from swsgx.isa.structs import Secinfo
+from swsgx.linux import hooks
 from swsgx.linux.encl import VA_SLOTS
 from swsgx.linux.failures import FailurePoint
 from swsgx.linux.outcome import ERESTARTSYS, OK, Outcome, Refuser
 from swsgx.linux.profile import NoexecRule
+from swsgx.linux.provenance import Origin
 from swsgx.linux.reclaim import EpcFull
-from swsgx.linux.security import Load
+from swsgx.linux.sticky import Grant
 from swsgx.linux.task import BadAddress, SourceVma, Task, TaskMemory
 from swsgx.linux.uapi import PAGE_MEASURE
 from swsgx.trace import Reason
@@ -102,7 +104,7 @@ def add_all(request: AddRequest) -> tuple[int, Outcome]:
             return done, refuse_add(encl, ERESTARTSYS, "no signal arrives", "none", "one")
         reclaimer = encl.driver.reclaimer
         try:
-            with encl.mutex, reclaimer.bringing():
+            with encl.guard, encl.mutex, reclaimer.bringing():
                 added, refused = _stretch(request, done)
         except EpcFull as full:
             added = 0
@@ -181,8 +183,11 @@ def _stretch(request: AddRequest, done: int) -> tuple[int, Outcome | None]:
 
     # The pages.
     frames = np.concatenate((np.array([frame], np.uint32), epc.allocate_up_to(count - 1)))
-    added, refused = _eadd(request, done, first, frames, vma)
+    judged = _Judged(request, first, request.src + done) if encl.security is not None else None
+    added, refused = _eadd(request, done, first, frames, judged)
     encl.insert(first, added, request.page_type, request.ceiling)
+    if judged is not None:
+        judged.remember(added)
     if not added:
         driver.shrink(encl, va_page)
     return added, refused
@@ -253,31 +258,65 @@ class _Source:
             raise not_mapped(Linaddr(bad.address), size) from bad
 
 
+class _Judged:
+    """A security stack's say in a stretch of pages: asked extent by extent, when their bytes are copied.
+
+    Args:
+        request: that brings them.
+        first: page index in ELRANGE of the first.
+        start: the program's address of it.
+
+    Attributes:
+        reason: why it went no further.
+    """
+
+    def __init__(self, request: AddRequest, first: int, start: int) -> None:
+        self._request = request
+        self._first = first
+        self._start = start
+        self._loaded: list[tuple[int, int, Origin | None, Grant]] = []
+        self.reason: Reason | None = None
+
+    def admit(self, position: int, contents: memoryview) -> int:
+        """Ask for a block of pages at a byte position in the stretch: how many, from the first on, may be added."""
+        request, done = self._request, 0
+        for extent in hooks.extents(request.task, self._start + position, len(contents)):
+            answer = hooks.loading(
+                request.encl,
+                request.task.subject,
+                offset=self._first * PAGE_SIZE + position + done,
+                page_type=request.page_type,
+                ceiling=request.ceiling,
+                measured=request.measured,
+                contents=contents[done : done + extent.size],
+                origin=extent.origin,
+                source=self._start + position + done,
+            )
+            if answer.reason is not None:
+                self.reason = answer.reason
+                break
+            index = (position + done) // PAGE_SIZE
+            self._loaded.append((index, extent.size // PAGE_SIZE, extent.origin, answer.obligations))
+            done += extent.size
+        return done // PAGE_SIZE
+
+    def remember(self, added: int) -> None:
+        """That many pages, from the first on, were added."""
+        security = self._request.encl.security
+        for index, count, origin, obligations in self._loaded:
+            count = min(count, added - index)
+            if security is not None and count > 0:
+                security.pages.loaded(
+                    self._first + index, count, origin, obligations, measured=self._request.measured
+                )
+
+
 def _eadd(
-    request: AddRequest, done: int, first: int, frames: Frames, vma: SourceVma
+    request: AddRequest, done: int, first: int, frames: Frames, judged: _Judged | None
 ) -> tuple[int, Outcome | None]:
     """EADD (and EEXTEND) of a stretch; frames that no page got are free again."""
     encl, cpu = request.encl, request.encl.driver.cpu
-    rules, security = encl.profile.add_pages, encl.driver.security
-    start = request.src + done
-    denied: list[Reason] = []
-
-    def admit(position: int, contents: memoryview) -> int:
-        event = Load(
-            first * PAGE_SIZE + position,
-            request.page_type,
-            request.ceiling,
-            request.measured,
-            contents.toreadonly(),
-            vma.origin,
-            start + position,
-        )
-        reason = security.load(request.task.subject, encl, event)
-        if reason is None:
-            return len(contents) // PAGE_SIZE
-        denied.append(reason)
-        return 0
-
+    rules, start = encl.profile.add_pages, request.src + done
     state = cpu.enclaves[cpu.epc.frame(encl.secs_address)]
     before = state.children
     refused: Outcome | None = None
@@ -291,11 +330,11 @@ def _eadd(
             request.secinfo,
             _Source(request.task.memory, start),
             request.measured,
-            admit if security.active else None,
+            judged.admit if judged is not None else None,
         )
         added = state.children - before
-        if denied:
-            refused = Outcome(-errno.EACCES, denied[0])
+        if judged is not None and judged.reason is not None:
+            refused = hooks.denied(judged.reason)
         elif not added:
             refused = _unreadable(encl, start)
     except Fault as fault:

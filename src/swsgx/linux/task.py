@@ -10,7 +10,7 @@ from swsgx.isa.address import TargetAddr
 
 if TYPE_CHECKING:
     from swsgx.linux.mm import AddressSpace
-    from swsgx.linux.security import Origin, Subject
+    from swsgx.linux.provenance import Origin, Provenance, Subject
 
 __all__ = ["READ_IMPLIES_EXEC", "BadAddress", "SourceVma", "Task", "TaskMemory"]
 
@@ -99,6 +99,7 @@ class Task:
         files: open files by descriptor; those opened with O_PATH are left out.
         signal_pending: whether a signal waits for it.
         subject: who it is, for security modules; None: nobody asks.
+        provenance: where its pages come from, for security modules; None: as its mappings' origins say.
     """
 
     memory: TaskMemory
@@ -107,3 +108,4 @@ class Task:
     files: Mapping[int, object] = field(default_factory=dict)
     signal_pending: Callable[[], bool] = _nothing_pending
     subject: Subject | None = None
+    provenance: Provenance | None = None

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from swsgx.linux.device import EnclaveFile
     from swsgx.linux.encl import Encl, EnclaveMapping
+    from swsgx.linux.hooks import Judgement
 
 __all__ = [
     "MAP_FIXED",
@@ -46,9 +47,10 @@ class Vma:
         file: held open by the mapping.
         mapping: the enclave in this address space; None if fork could not record it.
         dontfork: MADV_DONTFORK.
+        judgement: what a security stack decided of it; None without one.
     """
 
-    __slots__ = ("dontfork", "end", "file", "mapping", "may", "prot", "start")
+    __slots__ = ("dontfork", "end", "file", "judgement", "mapping", "may", "prot", "start")
 
     def __init__(
         self,
@@ -59,6 +61,7 @@ class Vma:
         file: EnclaveFile,
         mapping: EnclaveMapping | None,
         dontfork: bool = False,
+        judgement: Judgement | None = None,
     ) -> None:
         self.start = start
         self.end = end
@@ -67,6 +70,7 @@ class Vma:
         self.file = file
         self.mapping = mapping
         self.dontfork = dontfork
+        self.judgement = judgement
 
     @property
     def encl(self) -> Encl:

@@ -1,1 +1,1 @@
-"""Security modules that plug into swsgx.linux.security."""
+"""Security modules for enclaves, and the stack that asks them. They plug into :mod:`swsgx.linux.security`."""

@@ -14,11 +14,11 @@ from swsgx.isa.address import PAGE_SIZE, TargetAddr
 from swsgx.isa.flags import Attributes
 from swsgx.isa.ssa import Gprsgx, misc_size, xsave_size
 from swsgx.isa.structs import Pageinfo, Secinfo, Secs
+from swsgx.linux import hooks
 from swsgx.linux.failures import FailurePoint
 from swsgx.linux.outcome import OK, Outcome, Refuser
 from swsgx.linux.profile import CreateCheck
 from swsgx.linux.reclaim import EpcFull
-from swsgx.linux.security import Create
 from swsgx.linux.task import BadAddress, Task
 from swsgx.linux.uapi import EnclaveCreate
 
@@ -59,11 +59,10 @@ def create(encl: Encl, task: Task, arg: int) -> Outcome:
         if refused is not None:
             return refused
     secs = request.secs if request.secs is not None else Secs()
-    driver = encl.driver
-    event = Create(secs.size, secs.attributes, secs.xfrm, secs.miscselect)
-    reason = driver.security.create(task.subject, encl, event)
-    if reason is not None:
-        return Outcome(-errno.EACCES, reason)
+    if encl.security is not None:
+        reason = hooks.creating(encl, task.subject, secs)
+        if reason is not None:
+            return hooks.denied(reason)
     outcome = _with_room(request, secs)
     if outcome.ok and encl.created:
         encl.announce()

@@ -15,10 +15,12 @@ from swsgx.isa.address import PAGE_SIZE, TargetAddr
 from swsgx.isa.errors import SgxError
 from swsgx.isa.msr import Msr, lepubkeyhash_words
 from swsgx.isa.sigstruct import SIGSTRUCT_VENDORS, Einittoken, Sigstruct
+from swsgx.linux import hooks
 from swsgx.linux.failures import FailurePoint
 from swsgx.linux.outcome import ERESTARTSYS, OK, Outcome, Refuser
 from swsgx.linux.profile import InitCheck
-from swsgx.linux.security import Init
+from swsgx.linux.security import Answer
+from swsgx.linux.sticky import Identity
 from swsgx.linux.task import BadAddress, Task
 from swsgx.linux.uapi import EnclaveInit
 from swsgx.trace import Reason
@@ -71,7 +73,7 @@ def init(encl: Encl, task: Task, arg: int) -> Outcome:
         refused = _CHECKS[check](request)
         if refused is not None:
             return refused
-    with encl.mutex:
+    with encl.guard, encl.mutex:
         return _einit(request)
 
 
@@ -219,13 +221,13 @@ def _einit(request: _Request) -> Outcome:
     token = memory.place(bytes(Einittoken.size_of), 512)
     hash_words = lepubkeyhash_words(mrsigner(request.sigstruct))
 
+    answers: list[tuple[Answer, Identity]] = []
+
     def ask(mrenclave: bytes, signer: bytes) -> None:
-        vma = task.memory.find_vma(request.address)
-        origin = vma.origin if vma is not None else None
-        event = Init(request.sigstruct, origin, mrenclave, signer)
-        reason = encl.driver.security.init(task.subject, encl, event)
-        if reason is not None:
-            raise _Refused(reason)
+        answer, identity = hooks.initialising(encl, task, request.address, request.sigstruct, mrenclave)
+        if answer.reason is not None:
+            raise _Refused(answer.reason)
+        answers.append((answer, identity))
 
     result = LeafResult()
     try:
@@ -239,7 +241,7 @@ def _einit(request: _Request) -> Outcome:
                     sigstruct,
                     encl.secs_address,
                     token,
-                    ask if encl.driver.security.active else None,
+                    ask if encl.security is not None else None,
                 )
                 if result.code is not SgxError.UNMASKED_EVENT:
                     break
@@ -260,7 +262,7 @@ def _einit(request: _Request) -> Outcome:
             encl, rules.einit_fault, "EINIT does not fault", "success", fault.mnemonic, cause=fault.reason
         )
     except _Refused as refused:
-        return Outcome(-errno.EACCES, refused.reason)
+        return hooks.denied(refused.reason)
     if result.code is not None:
         return _refuse(
             encl,
@@ -271,4 +273,8 @@ def _einit(request: _Request) -> Outcome:
             cause=result.reason,
         )
     encl.initialised = True
+    if encl.security is not None and answers:
+        answer, encl.security.identity = answers[-1]
+        encl.security.label = answer.label
+        encl.security.grants, encl.security.tolerated = answer.grants, answer.tolerated
     return OK

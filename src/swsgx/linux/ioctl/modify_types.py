@@ -16,6 +16,7 @@ from swsgx.cpu.memory import ScratchMemory
 from swsgx.isa.address import TargetAddr
 from swsgx.isa.flags import PageType, secinfo_flags
 from swsgx.isa.structs import Secinfo
+from swsgx.linux import hooks
 from swsgx.linux.change import ChangeRequest, change_pages, track_run
 from swsgx.linux.failures import FailurePoint
 from swsgx.linux.outcome import Outcome
@@ -53,7 +54,11 @@ def modify_types(encl: Encl, task: Task, arg: int) -> Outcome:
     if isinstance(argument, Outcome):
         return argument
     if argument.page_type in (PageType.TCS, PageType.TRIM):
-        argument.count, outcome = change_pages(request, _Modify(request, PageType(argument.page_type)))
+        kind = PageType(argument.page_type)
+        denied = hooks.modifying(encl, task.subject, "EMODT", request.offset, request.length, page_type=kind)
+        if denied is not None:
+            return request.write_back(argument, denied)
+        argument.count, outcome = change_pages(request, _Modify(request, kind))
         argument.result = request.result
     else:
         outcome = request.refuse(

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from swsgx.isa.address import TargetAddr
 from swsgx.isa.flags import Attributes
+from swsgx.linux import hooks
 from swsgx.linux.outcome import OK, Outcome, refuse
 from swsgx.linux.provision import ProvisionFile
 from swsgx.linux.task import BadAddress, Task
@@ -59,8 +60,8 @@ def provision(encl: Encl, task: Task, arg: int) -> Outcome:
             found=f"another file, descriptor {fd}",
             source=source,
         )
-    reason = encl.driver.security.provision(task.subject, encl)
+    reason = hooks.provisioning(encl, task.subject)
     if reason is not None:
-        return Outcome(-errno.EACCES, reason)
+        return hooks.denied(reason)
     encl.allowed |= Attributes.PROVISIONKEY
     return OK

@@ -16,6 +16,7 @@ from swsgx.cpu.memory import ScratchMemory
 from swsgx.isa.address import TargetAddr
 from swsgx.isa.flags import PERM_MASK, PageType
 from swsgx.isa.structs import Secinfo
+from swsgx.linux import hooks
 from swsgx.linux.change import ChangeRequest, change_pages
 from swsgx.linux.failures import FailurePoint
 from swsgx.linux.outcome import Outcome
@@ -46,6 +47,9 @@ def remove_pages(encl: Encl, task: Task, arg: int) -> Outcome:
     argument = request.argument(EnclaveRemovePages, lambda _: None, ("count",))
     if isinstance(argument, Outcome):
         return argument
+    denied = hooks.modifying(encl, task.subject, "EREMOVE", request.offset, request.length)
+    if denied is not None:
+        return request.write_back(argument, denied)
     argument.count, outcome = change_pages(request, _Remove(request))
     return request.write_back(argument, outcome)
 

@@ -14,6 +14,7 @@ from swsgx.cpu.memory import ScratchMemory
 from swsgx.isa.address import TargetAddr
 from swsgx.isa.flags import PERM_MASK, PageType, SecinfoFlags
 from swsgx.isa.structs import Secinfo
+from swsgx.linux import hooks
 from swsgx.linux.change import ChangeRequest, change_pages, track_run
 from swsgx.linux.outcome import Outcome
 from swsgx.linux.task import Task
@@ -49,6 +50,10 @@ def restrict_permissions(encl: Encl, task: Task, arg: int) -> Outcome:
     )
     if isinstance(argument, Outcome):
         return argument
+    perm = argument.permissions
+    denied = hooks.modifying(encl, task.subject, "EMODPR", request.offset, request.length, permissions=perm)
+    if denied is not None:
+        return request.write_back(argument, denied)
     argument.count, outcome = change_pages(request, _Restrict(request, argument.permissions))
     argument.result = request.result
     return request.write_back(argument, outcome)

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from swsgx.isa.address import PAGE_SIZE, Linaddr, is_aligned
+from swsgx.linux import hooks
 from swsgx.linux.outcome import Outcome, done, refuse
-from swsgx.linux.security import Map, Subject
+from swsgx.linux.security import Subject, judge
 from swsgx.linux.task import READ_IMPLIES_EXEC
 from swsgx.linux.vma import (
     MAP_FIXED,
@@ -108,20 +109,32 @@ def mmap(mm: AddressSpace, request: Request) -> Outcome:
         -EACCES the file's mode, the rules of sgx_encl_may_map, or a security module; -EPERM PROT_EXEC on a
         noexec mount.
     """
-    file, encl = request.file, request.file.encl
-    driver = file.driver
     request.prot &= PROT_ACCESS
     refused = _arguments(mm, request) or _address(mm, request) or _mode(request)
     if refused is not None:
         return refused
-    start, end = request.address, request.address + request.size
+    encl = request.file.encl
+    if encl.security is None:
+        return _map(mm, request)
     reason = encl.used_by(request.subject)
-    if reason is None and driver.security.active:
-        event = Map("mmap", Linaddr(start), request.size, request.prot)
-        reason = driver.security.map(request.subject, encl, event)
     if reason is not None:
-        return Outcome(-errno.EACCES, reason)
+        return hooks.denied(reason)
+    with encl.guard:
+        # What the driver itself will refuse, nobody is asked.
+        start, end = request.address, request.address + request.size
+        if encl.may_map(start, end, request.prot, request.personality, "mmap").ok:
+            event = hooks.mapping(encl, request.subject, "mmap", start, end, request.prot)
+            reason = judge(encl.driver.security, event).reason
+            if reason is not None:
+                return hooks.denied(reason)
+        return _map(mm, request)
 
+
+def _map(mm: AddressSpace, request: Request) -> Outcome:
+    """From where it changes something."""
+    file, encl = request.file, request.file.encl
+    driver = file.driver
+    start, end = request.address, request.address + request.size
     if request.fixed:
         if not mm.room_to_split and _in_the_middle(mm, start, end):
             return _refuse(
@@ -142,12 +155,14 @@ def mmap(mm: AddressSpace, request: Request) -> Outcome:
             mm.engine.unmap(None, Linaddr(start), request.size)
         return outcome
     may = PROT_READ | (PROT_WRITE if file.writable else 0) | (0 if driver.noexec else PROT_EXEC)
+    vma = Vma(start, end, request.prot, may, file, mm.mappings[encl])
     try:
-        mm.insert(Vma(start, end, request.prot, may, file, mm.mappings[encl]))
+        mm.insert(vma)
     except OSError as error:
         return _refuse(
             request, errno.ENOMEM, "the host can map the range", f"{request.size:#x} bytes", str(error)
         )
+    hooks.remember_mapping(encl, vma, request.subject)
     return done(start)
 
 

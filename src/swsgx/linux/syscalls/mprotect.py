@@ -5,13 +5,15 @@ from __future__ import annotations
 import errno
 from typing import TYPE_CHECKING
 
-from swsgx.isa.address import PAGE_SIZE, Linaddr, is_aligned
+from swsgx.isa.address import PAGE_SIZE, is_aligned
+from swsgx.linux import hooks
 from swsgx.linux.outcome import OK, Outcome, refuse
-from swsgx.linux.security import Map, Subject
+from swsgx.linux.security import Answer, Map, Subject
 from swsgx.linux.task import READ_IMPLIES_EXEC
 from swsgx.linux.vma import PROT_ACCESS, PROT_EXEC, PROT_READ, Vma, shown_prot
 
 if TYPE_CHECKING:
+    from swsgx.linux.encl import Encl
     from swsgx.linux.mm import AddressSpace
 
 __all__ = ["mprotect"]
@@ -52,6 +54,51 @@ def mprotect(
         return _refuse(errno.EINVAL, "only known protections are asked", "R, W, X, SEM", prot)
     rier = bool(personality & READ_IMPLIES_EXEC and prot & PROT_READ)
     prot &= PROT_ACCESS
+    judged = [vma.encl for vma in mm.overlapping(address, end) if vma.encl.security is not None]
+    if not judged:
+        return _all(mm, address, end, prot, rier, personality, subject)
+    with hooks.guarded(judged):
+        refused = _ask(mm, address, end, prot, rier, personality, subject)
+        return _all(mm, address, end, prot, rier, personality, subject) if refused is None else refused
+
+
+def _ask(
+    mm: AddressSpace, address: int, end: int, prot: int, rier: bool, personality: int, subject: Subject | None
+) -> Outcome | None:
+    """Have security modules decide about all mappings of the range before the first is changed.
+
+    So their refusal changes nothing, other than the driver's own. What the driver would refuse they are not asked.
+    """
+    asked: list[tuple[Encl, Map, Answer]] = []
+    at = address
+    while at < end:
+        vma = mm.vma_at(at)
+        if vma is None:
+            break
+        encl, stop = vma.encl, min(vma.end, end)
+        wanted = prot | (PROT_EXEC if rier and vma.may & PROT_EXEC else 0)
+        if wanted & ~vma.may or not encl.may_map(at, stop, wanted, personality, "mprotect").ok:
+            break
+        if encl.security is not None:
+            reason = encl.used_by(subject)
+            if reason is not None:
+                return hooks.denied(reason)
+            event = hooks.mapping(encl, subject, "mprotect", at, stop, wanted)
+            answer = encl.driver.security.decide(event)
+            if answer.reason is not None:
+                return hooks.denied(answer.reason)
+            asked.append((encl, event, answer))
+        at = stop
+    for encl, event, answer in asked:
+        reason = encl.driver.security.commit(event, answer)
+        if reason is not None:
+            return hooks.denied(reason)
+    return None
+
+
+def _all(
+    mm: AddressSpace, address: int, end: int, prot: int, rier: bool, personality: int, subject: Subject | None
+) -> Outcome:
     at = address
     while at < end:
         vma = mm.vma_at(at)
@@ -79,11 +126,6 @@ def _one(
             shown_prot(prot),
             "open the node read-write, and mount /dev without noexec",
         )
-    security = encl.driver.security
-    if security.active:
-        reason = security.map(subject, encl, Map("mprotect", Linaddr(start), end - start, prot))
-        if reason is not None:
-            return Outcome(-errno.EACCES, reason)
     refused = encl.may_map(start, end, prot, personality, "mprotect")
     if not refused.ok or prot == vma.prot:
         return refused
@@ -98,4 +140,5 @@ def _one(
             mm.protect(changed, prot)
     except OSError as error:
         return _refuse(errno.ENOMEM, "the host can protect the range", "success", str(error))
+    hooks.remember_mapping(encl, changed, subject)
     return OK

@@ -5,9 +5,10 @@ from __future__ import annotations
 import errno
 from typing import TYPE_CHECKING
 
-from swsgx.isa.address import PAGE_SIZE, Linaddr, is_aligned
+from swsgx.isa.address import PAGE_SIZE, is_aligned
+from swsgx.linux import hooks
 from swsgx.linux.outcome import Outcome, done, refuse
-from swsgx.linux.security import Map, Subject
+from swsgx.linux.security import Subject, judge
 from swsgx.linux.syscalls.munmap import munmap
 from swsgx.linux.vma import TASK_SIZE, Vma
 
@@ -109,11 +110,25 @@ def _move(
     if len(mm.vmas) + 2 >= mm.max_map_count - 3:
         return _refuse(errno.ENOMEM, "room for more mappings", mm.max_map_count, len(mm.vmas))
     vma = mm.vma_at(address)
-    if vma is not None and vma.encl.driver.security.active:
-        event = Map("mremap", Linaddr(new_address), new, vma.prot)
-        reason = vma.encl.driver.security.map(subject, vma.encl, event)
-        if reason is not None:
-            return Outcome(-errno.EACCES, reason)
+    if vma is None or vma.encl.security is None:
+        return _moved(mm, address, old, new, flags, new_address, subject)
+    encl = vma.encl
+    reason = encl.used_by(subject)
+    if reason is not None:
+        return hooks.denied(reason)
+    with encl.guard:
+        if _resizable(vma, address, min(old, new), new, flags) is None:
+            event = hooks.mapping(encl, subject, "mremap", new_address, new_address + new, vma.prot)
+            reason = judge(encl.driver.security, event).reason
+            if reason is not None:
+                return hooks.denied(reason)
+        return _moved(mm, address, old, new, flags, new_address, subject)
+
+
+def _moved(
+    mm: AddressSpace, address: int, old: int, new: int, flags: int, new_address: int, subject: Subject | None
+) -> Outcome:
+    """mremap_to, from where it changes something."""
     if flags & MREMAP_FIXED:
         unmapped = munmap(mm, new_address, new)
         if not unmapped.ok:
@@ -138,5 +153,6 @@ def _move(
         mm.insert(copy)
     except OSError as error:
         return _refuse(errno.ENOMEM, "the host can map the new range", f"{new:#x} bytes", str(error))
+    hooks.remember_mapping(copy.encl, copy, subject)
     mm.clear(address, address + old)
     return done(new_address)

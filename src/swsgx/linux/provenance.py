@@ -1,0 +1,130 @@
+"""Who asks, and where the contents of pages come from: what the driver knows and a security module decides by."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Protocol
+
+from swsgx.isa.address import TargetAddr
+
+__all__ = ["Extent", "Origin", "OriginClass", "OriginFile", "Provenance", "Subject"]
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """Who asks.
+
+    Attributes:
+        pid, uid: of the caller.
+        exe: path of its program.
+        label: its security label; empty if it has none.
+        labelled_by: how the label was obtained.
+        comm: short name of its program, as in /proc/PID/comm.
+    """
+
+    pid: int
+    uid: int
+    exe: str
+    label: str = ""
+    labelled_by: str = ""
+    comm: str = ""
+
+
+class OriginClass(Enum):
+    """What kind of memory a source page is."""
+
+    FILE = "file"
+    FILEMOD = "filemod"
+    MEMFD = "memfd"
+    SHM = "shm"
+    ANON = "anon"
+    UNKNOWN = "unknown"
+
+
+class OriginFile(Protocol):
+    """The file itself, for a module that wants to know more of it than its names."""
+
+    def digest(self, algorithm: str) -> bytes:
+        """Of the whole file, now.
+
+        Raises:
+            OSError: it cannot be read.
+        """
+        ...
+
+    def attribute(self, name: str) -> bytes | None:
+        """An extended attribute, such as ``security.ima``; None if there is none."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Origin:
+    """Where the contents of a mapping come from, as it was when they were taken. Never changes.
+
+    Attributes:
+        kind: file, modified private copy of a file, and so on; unknown counts as anonymous.
+        path: of the file at that time; empty if none.
+        device, inode: of the file.
+        offset: file offset of the mapping's first byte.
+        shared: MAP_SHARED.
+        deleted: the file has no name any more.
+        noexec: its mount is noexec.
+        writers: somebody has it open for writing.
+        unwatched: its filesystem cannot tell that it changed, as with FUSE.
+        mode: permission bits.
+        label: its security label.
+        file: to look at its contents; None if nobody can. Two origins can be equal without it.
+    """
+
+    kind: OriginClass
+    path: str = ""
+    device: int = 0
+    inode: int = 0
+    offset: int = 0
+    shared: bool = False
+    deleted: bool = False
+    noexec: bool = False
+    writers: bool = False
+    unwatched: bool = False
+    mode: int = 0
+    label: str = ""
+    file: OriginFile | None = field(default=None, compare=False, repr=False)
+
+    @property
+    def anonymous(self) -> bool:
+        """Whether nobody vouches for it by a file's name: a deleted file, a memfd and shm count as anonymous memory."""
+        return self.deleted or self.kind not in (OriginClass.FILE, OriginClass.FILEMOD)
+
+
+@dataclass(frozen=True, slots=True)
+class Extent:
+    """Consecutive source pages of one origin.
+
+    Attributes:
+        size: bytes, whole pages.
+        origin: of all of them; None: unknown.
+    """
+
+    size: int
+    origin: Origin | None
+
+
+class Provenance(Protocol):
+    """Tells where the pages of one program come from, finer than mapping by mapping."""
+
+    def extents(self, address: TargetAddr, size: int) -> Iterable[Extent]:
+        """Cut a range of the program's memory by origin.
+
+        It is asked after the pages were copied, so a page that was written in between must count as modified: what is
+        told may be worse than what was copied, and never better.
+
+        Args:
+            address: page aligned.
+            size: bytes, whole pages of one mapping.
+
+        Returns:
+            Extents that cover the range in its order; what they do not reach has an unknown origin.
+        """
+        ...

@@ -1,0 +1,162 @@
+"""The record of one decision, for whoever writes the audit log."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from swsgx.isa.flags import PageType
+from swsgx.linux.security import (
+    Augment,
+    Debug,
+    EnclaveEvent,
+    EnclaveFacts,
+    Event,
+    Init,
+    Load,
+    Map,
+    Modify,
+    Open,
+    Origin,
+    Subject,
+)
+
+__all__ = ["Audit", "Decision", "permissions_of", "recorded"]
+
+_PROTS = ((1, "map_read"), (2, "map_write"), (4, "map_exec"))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Decision:
+    """One refusal, or one permission that was to be recorded. Never changes, and holds nothing of the machine.
+
+    Attributes:
+        hook: name of the hook point.
+        call: which of the calls that share the hook: ``"mmap"``, ``"EMODT"``; else empty.
+        subject: who asked.
+        enclave: as it was before; None: no enclave is concerned.
+        node: that was opened; else empty.
+        permissions: of class ``enclave``, that were lacking or needed.
+        offset, length: bytes from the enclave's base, and bytes; None: no range is concerned.
+        prot: the ceiling of pages that are loaded, the protection of a mapping: R 1, W 2, X 4; else None.
+        measured: of pages that are loaded; else None.
+        page_type: of pages that are loaded or changed; else None.
+        origin: where pages, or the SIGSTRUCT, come from.
+        mrenclave, mrsigner: 32 bytes each; empty before INIT.
+        module: who decided.
+        rule: where the policy says so; may be empty.
+        reason: the rule in words; ``"module-failure"`` if the module did not answer.
+        expected, found: as in :class:`~swsgx.trace.Reason`.
+        denied: it was a refusal.
+        permissive: it was a refusal that had no effect.
+    """
+
+    hook: str
+    call: str = ""
+    subject: Subject | None
+    enclave: EnclaveFacts | None
+    node: str = ""
+    permissions: tuple[str, ...]
+    offset: int | None = None
+    length: int | None = None
+    prot: int | None = None
+    measured: bool | None = None
+    page_type: PageType | None = None
+    origin: Origin | None = None
+    mrenclave: bytes = b""
+    mrsigner: bytes = b""
+    module: str
+    rule: str = ""
+    reason: str = ""
+    expected: str = ""
+    found: str = ""
+    denied: bool = True
+    permissive: bool = False
+
+
+class Audit(Protocol):
+    """Listens to decisions."""
+
+    def record(self, decision: Decision) -> None:
+        """A decision was made: called once for each denial, in the order of their making, never by two threads."""
+        ...
+
+
+def permissions_of(event: Event) -> tuple[str, ...]:
+    """The permissions of class ``enclave`` that an event is about."""
+    match event:
+        case Load():
+            return ("load", "execute") if event.ceiling & 4 else ("load",)
+        case Map():
+            return tuple(name for bit, name in _PROTS if event.prot & bit) or ("use",)
+        case Augment():
+            return ("augexec",)
+        case Modify():
+            return ("modtype",)
+        case _:
+            return ("use",) if event.hook == "receive" else (event.hook,)
+
+
+def recorded(
+    event: Event,
+    *,
+    module: str,
+    permissions: tuple[str, ...],
+    rule: str,
+    reason: str = "",
+    expected: str = "",
+    found: str = "",
+    span: tuple[int, int] | None = None,
+    denied: bool,
+    permissive: bool = False,
+) -> Decision:
+    """The record of a decision about an event; ``span`` is the part of its range that it is about, if not all."""
+    call, node = "", ""
+    offset: int | None = None
+    length: int | None = None
+    prot: int | None = None
+    measured: bool | None = None
+    page_type: PageType | None = None
+    origin: Origin | None = None
+    enclave = event.enclave if isinstance(event, EnclaveEvent) else None
+    identity = enclave.identity if enclave is not None else None
+    match event:
+        case Open():
+            node = event.node
+        case Load():
+            offset, length, prot = event.offset, event.length, event.ceiling
+            measured, page_type, origin = event.measured, event.page_type, event.origin
+        case Init():
+            origin, identity = event.origin, event.identity
+        case Augment() | Debug():
+            offset, length = event.offset, event.length
+        case Modify():
+            call, offset, length = event.leaf, event.offset, event.length
+            page_type, prot = event.page_type, event.permissions
+        case Map():
+            call, offset, length, prot = event.call, event.offset, event.length, event.prot
+    if span is not None and span[1]:
+        offset, length = span
+    return Decision(
+        hook=event.hook,
+        call=call,
+        subject=event.subject,
+        enclave=enclave,
+        node=node,
+        permissions=permissions or permissions_of(event),
+        offset=offset,
+        length=length,
+        prot=prot,
+        measured=measured,
+        page_type=page_type,
+        origin=origin,
+        mrenclave=identity.mrenclave if identity is not None else b"",
+        mrsigner=identity.mrsigner if identity is not None else b"",
+        module=module,
+        rule=rule,
+        reason=reason,
+        expected=expected,
+        found=found,
+        denied=denied,
+        permissive=permissive,
+    )
