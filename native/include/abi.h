@@ -273,6 +273,7 @@
 #define ASK_EXPLAIN                      9
 #define ASK_LEAF                         10
 #define ASK_WATCH                        11
+#define ASK_CALLED                       12
 
 /* How the leaf of an Ask.LEAF ended; Request.result of the answer. */
 #define LEAF_END_SILENT                  0
@@ -341,6 +342,7 @@
 #define TARGET_STATE_WATCH               60
 #define TARGET_STATE_AREAS               64
 #define TARGET_STATE_LPS                 1088
+#define TARGET_STATE_CALLED              1096
 
 #ifndef __ASSEMBLER__
 
@@ -768,7 +770,8 @@ struct swsgx_target_state {
 	uint32_t watch; /* the descriptor by which mappings of hidden enclaves are watched; 0: none */
 	uint8_t areas[1024]; /* AREA_COUNT pairs of u64: ranges in which enclave mappings lie, ascending */
 	uint64_t lps; /* LP_COUNT LogicalProcessors, LP_SIZE bytes apart */
-	uint8_t reserved_1096[120];
+	uint32_t called; /* 1: the SIGSYS that comes is the supervisor's, which has something to be done */
+	uint8_t reserved_1100[116];
 } __attribute__((packed, aligned(64)));
 _Static_assert(sizeof(struct swsgx_target_state) == 1216, "size of swsgx_target_state");
 _Static_assert(offsetof(struct swsgx_target_state, key) == 0, "swsgx_target_state.key");
@@ -783,7 +786,8 @@ _Static_assert(offsetof(struct swsgx_target_state, explain) == 56, "swsgx_target
 _Static_assert(offsetof(struct swsgx_target_state, watch) == 60, "swsgx_target_state.watch");
 _Static_assert(offsetof(struct swsgx_target_state, areas) == 64, "swsgx_target_state.areas");
 _Static_assert(offsetof(struct swsgx_target_state, lps) == 1088, "swsgx_target_state.lps");
-_Static_assert(offsetof(struct swsgx_target_state, reserved_1096) == 1096, "swsgx_target_state.reserved_1096");
+_Static_assert(offsetof(struct swsgx_target_state, called) == 1096, "swsgx_target_state.called");
+_Static_assert(offsetof(struct swsgx_target_state, reserved_1100) == 1100, "swsgx_target_state.reserved_1100");
 
 #endif /* __ASSEMBLER__ */
 

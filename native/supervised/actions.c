@@ -58,6 +58,9 @@ static struct kernel_sigaction real_action(int signal, const struct kernel_sigac
 {
 	struct kernel_sigaction ours = monitor_action(wanted);
 
+	/* The supervisor sends it, which a program without a handler must not notice. */
+	if (signal == SIGNAL_SYS && !is_handled(wanted))
+		ours.flags |= FLAG_RESTART;
 	if (is_handled(wanted) || SYNCHRONOUS & SIGNAL_BIT(signal)) {
 		ours.flags |= wanted->flags & (FLAG_NOCLDSTOP | FLAG_NOCLDWAIT);
 		return ours;

@@ -171,6 +171,17 @@ int host_fault(const struct kernel_ucontext *uc)
 	return (int)request.result;
 }
 
+/* The supervisor has something for this process to do and does not wait for a question (service.py, _follow). */
+bool supervisor_called(int signal, const struct kernel_siginfo *info)
+{
+	request_t request = { .op = ASK_CALLED };
+
+	if (signal != SIGNAL_SYS || info->code > 0 || !__atomic_exchange_n(&target_state.called, 0, __ATOMIC_ACQUIRE))
+		return false;
+	ask(&request);
+	return true;
+}
+
 /* Have the supervisor tell the user, if he wants to know. Signals are blocked. */
 void explain(const struct refusal *why)
 {

@@ -44,6 +44,8 @@ uint32_t ask(request_t *request);
 /* The program's system call; true: "result" is its result; false: it is none of ours. */
 bool ask_call(const registers_t *r, uint64_t blocked, long *result);
 
+/* Whether a signal was the supervisor's; then it is dealt with, wherever the thread is. */
+bool supervisor_called(int signal, const struct kernel_siginfo *info);
 /* Have userfaultfd watch a mapping. */
 void watch_mapping(uint64_t start, uint64_t length);
 /* Whether any page has left the EPC; asked with a slot locked. */

@@ -426,7 +426,7 @@ class Ask(IntEnum):
     FAULT: a page of an enclave was touched that is not mapped. CODE: a file was mapped executable. EXPLAIN: what a leaf
     or an instruction inside an enclave was refused for, as in LogicalProcessor: check, vector, error code, address,
     expected, found. LEAF: an ENCLU leaf for the machine to carry out: leaf, the enclave's slot, RBX, RCX, RDX.
-    WATCH: the program has closed TargetState.watch.
+    WATCH: the program has closed TargetState.watch. CALLED: the supervisor has called (TargetState.called).
     """
 
     CALL = 1
@@ -440,6 +440,7 @@ class Ask(IntEnum):
     EXPLAIN = 9
     LEAF = 10
     WATCH = 11
+    CALLED = 12
 
 
 class LeafEnd(IntEnum):
@@ -540,4 +541,5 @@ class TargetState(Layout, size=1216, align=64, source=SWSGX):
     watch = u32(60, "the descriptor by which mappings of hidden enclaves are watched; 0: none")
     areas = octets(64, 1024, "AREA_COUNT pairs of u64: ranges in which enclave mappings lie, ascending")
     lps = u64(1088, "LP_COUNT LogicalProcessors, LP_SIZE bytes apart")
-    reserved_1096 = zero(1096, 120)
+    called = u32(1096, "1: the SIGSYS that comes is the supervisor's, which has something to be done")
+    reserved_1100 = zero(1100, 116)

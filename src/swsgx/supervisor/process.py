@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import heapq
+import os
+import signal
 import struct
 from collections import deque
 from collections.abc import Iterable, Iterator
@@ -67,6 +69,7 @@ class TargetProcess:
         turns: answers that wait for those before them; the service's own.
         busy: one is being given.
         unconfirmed: token of the last answer with calls, if it need not be told how they ended; 0: none.
+        ended: it is gone, or another program.
     """
 
     def __init__(
@@ -81,6 +84,7 @@ class TargetProcess:
         self.turns: deque[Any] = deque()
         self.busy = False
         self.unconfirmed = 0
+        self.ended = False
         self._areas: list[tuple[int, int]] = []
         self._areas_of = 0
 
@@ -141,6 +145,17 @@ class TargetProcess:
                 return int(file.read(), 16)
         except OSError:
             return 0
+
+    @property
+    def must_follow(self) -> bool:
+        """Whether it lives and has not done yet what was decided for it."""
+        return (self.engine.pending or self.busy) and not self.ended
+
+    def call(self) -> None:
+        """Have it ask us, from wherever it is, by a signal that only the monitor sees."""
+        with contextlib.suppress(BadAddress, ProcessLookupError):
+            self.memory.write(self.state_address + TargetState.called.offset, struct.pack("<I", 1))
+            os.kill(self.pid, signal.SIGSYS)
 
     def tell_areas(self) -> None:
         """Let the process know where its enclave mappings are, if that has changed."""

@@ -76,6 +76,8 @@ _FILTER_TSYNC = 1
 _CHILD_ASKS = 10.0
 #: How often, and seconds in between, processes are asked whether they know that pages leave the EPC.
 _LOOKS, _BETWEEN_LOOKS = 20, 0.0005
+#: Seconds that an ioctl waits at most until other processes have changed their mappings, too.
+_FOLLOWS = 0.5
 _BITS_64 = (1 << 64) - 1
 #: Evicted pages that there may be: 4 GiB.
 _BACKING_PAGES = 1 << 20
@@ -134,6 +136,7 @@ class Service:
         failed: called with an exception of a thread of ours.
 
     Attributes:
+        called: processes that were sent SIGSYS and have not asked yet what they are to do.
         scratch: address of 1024 bytes of every program that it does not use while it asks.
     """
 
@@ -161,6 +164,7 @@ class Service:
         self._trace = Recorder([self._traced] if settings.trace >= 0 else [])
         self.cpu = Cpu(settings.model(), random=os.urandom, trace=self._trace)
         self.grants = Grants()
+        self.called: set[int] = set()
         self.driver = self._driver(settings)
         self.files = NodeFiles()
         self.folders = Folders(listing_program(IMAGE_BASE, IMAGE_BASE + image.writable), self.scratch)
@@ -312,6 +316,8 @@ class Service:
 
     def _forget(self, process: TargetProcess) -> None:
         self.grants.settle()
+        process.ended = True
+        self.called.discard(process.pid)
         with self._lock:
             self._processes.pop(process.key, None)
             process.mm.exit()
@@ -360,6 +366,10 @@ class Service:
             self._carry(notification, memory, request, process, told)
         elif op == Ask.LEAF:
             self._leaf(notification, memory, request)
+        elif op == Ask.CALLED:
+            process = self._processes.get(request.key)
+            self.called.discard(process.pid if process is not None else 0)
+            self._carry(notification, memory, request, process, 0)
         elif op == Ask.WATCH:
             self._give_watch(notification, memory, request)
         elif op == Ask.EXPLAIN:
@@ -437,6 +447,8 @@ class Service:
             self._make(notification, memory, request, result)
             return
         value = result.value if isinstance(result, Outcome) else result
+        if threading.current_thread() is not threading.main_thread():
+            self.follow(asked.process)
         if isinstance(result, Outcome) and result.reason is not None and self.settings.explain:
             self._explain(f"{result.reason.operation} gave {result}", result.reason)
         self._carry(notification, memory, request, asked.process, value)
@@ -569,6 +581,23 @@ class Service:
             self.settings.tell(f"{refused}")
         if conversation.process is not None:
             self._next(conversation.process)
+
+    def follow(self, cause: TargetProcess | None, patience: float = _FOLLOWS) -> None:
+        """Other processes than the one that was the cause do now what was decided for them.
+
+        Not to be called by the main loop, which answers them, with patience.
+
+        Args:
+            cause: None: all follow.
+            patience: seconds to wait for them at most. One that is stopped follows when it goes on.
+        """
+        others = [p for p in list(self._processes.values()) if p is not cause and p.engine.pending]
+        for process in others:
+            self.called.add(process.pid)
+            process.call()
+        until = time.monotonic() + patience
+        while patience and any(process.must_follow for process in others) and time.monotonic() < until:
+            time.sleep(_BETWEEN_LOOKS)
 
     @staticmethod
     def _ends(process: TargetProcess, carrier: Carrier) -> bool:

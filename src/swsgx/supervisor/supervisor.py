@@ -24,6 +24,7 @@ import contextlib
 import errno
 import os
 import select
+import signal
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
@@ -263,12 +264,16 @@ class Supervisor:
                 injection.finish(self._image, self._filled)
                 self._release(tid, injection.stopped_by)
             else:
-                if not event:
+                if not event and not self._is_ours(tid, number):
                     injection.stopped_by = number
                 ptrace(Ptrace.CONT, tid)
         except OSError as error:
             if error.errno not in _DEAD:
                 raise
+
+    def _is_ours(self, tid: int, number: int) -> bool:
+        """Whether a signal was sent by the service to the program that was there before."""
+        return number == signal.SIGSYS and self._service is not None and tid in self._service.called
 
     def _filled(self, tid: int, memory: int) -> None:
         """A program has its image, and not run yet."""

@@ -31,7 +31,7 @@ def test_a_pattern_matches_what_python_matches_and_its_ends_are_so(text: str) ->
     paths = [
         "/a",
         "/b",
-        "/abd",
+        "/abbd",
         "/acd",
         "/a.b",
         "/axb",
