@@ -208,7 +208,10 @@ class _Compiler:
         if names.excluded:
             self.problem(names.excluded[0], "permissions are listed, or all but a list: ~{ }", "no '-'")
             return 0
-        self.known_masks[names] = mask = _ALL_PERMISSIONS & ~mask if names.complement else mask
+        mask = _ALL_PERMISSIONS & ~mask if names.complement else mask
+        if not mask:
+            self.problem(names.included[0], "a rule has a permission", "fewer of them behind '~'")
+        self.known_masks[names] = mask
         return mask
 
     # ---- rules -------------------------------------------------------------------------------------------------------
