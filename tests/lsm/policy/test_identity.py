@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from swsgx.lsm.policy.errors import PolicyError
 from swsgx.lsm.policy.identity import IdentityFacts, IdentityRule, compare_versions
 from swsgx.lsm.policy.load import check_reload
 from tests.lsm.policy.conftest import IDENTITY, Load, Mistakes
@@ -269,5 +270,9 @@ def test_a_policy_of_the_same_name_may_not_go_back(loaded: Load) -> None:
     check_reload(old, new)
     check_reload(old, old)
     check_reload(new, loaded(IDENTITY.replace("policy_name=p", "policy_name=q")))
-    with pytest.raises(ValueError, match=r"version 1\.0\.0 is older than 1\.2\.0"):
+    check_reload(new, loaded("measure"))
+    with pytest.raises(
+        PolicyError, match=r"found 1\.0\.0, expected 1\.2\.0, which is loaded, or newer"
+    ) as caught:
         check_reload(new, old)
+    assert caught.value.problems[0].place == ("f0", 1, 30)

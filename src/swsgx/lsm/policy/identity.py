@@ -150,12 +150,14 @@ class IdentityStore:
 
     Attributes:
         name, version: of the header.
+        header: where they stand.
         rules: in their order, without the defaults.
         defaults: by operation.
     """
 
     def __init__(self) -> None:
         self.name = self.version = ""
+        self.header: Rule | None = None
         self.rules: Ordered[IdentityRule] = Ordered(_ANCHORS)
         self.defaults: dict[str, IdentityRule] = {}
 
@@ -201,13 +203,13 @@ class _Compiler(Reader):
                 word("", rule.start), "a policy begins with its header", expected, found="another line"
             )
         if is_header:
-            self.header(line, first)
+            self.header(line, rule, first)
         elif line.first is not None:
             self.default(line, rule)
         else:
             self.rule(line, rule)
 
-    def header(self, line: Line, first: bool) -> None:
+    def header(self, line: Line, rule: Rule, first: bool) -> None:
         if not first:
             self.problem(line.pairs[0].key, "a policy has one header, as its first line", "no other")
             return
@@ -226,6 +228,7 @@ class _Compiler(Reader):
             self.problem(version, "a version has three numbers", "a version such as 1.0.0")
             return
         self.store.name, self.store.version = str(line.pairs[0].plain), str(version)
+        self.store.header = rule
 
     def default(self, line: Line, rule: Rule) -> None:
         values = self.values(line, ("op", "action"))

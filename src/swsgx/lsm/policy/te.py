@@ -106,6 +106,7 @@ class TeStore:
         self.by_uid: dict[int, tuple[str, Rule]] = {}
         self.by_exe: PathIndex[tuple[str, Rule]] = PathIndex()
         self.by_path: PathIndex[tuple[str, Rule]] = PathIndex()
+        self._rows: dict[str, dict[str, Cell]] = {}
         self._pairs: dict[tuple[str, str], Cell] = {}
 
     def query(self, source: str, target: str, permission: str) -> Decision:
@@ -133,12 +134,14 @@ class TeStore:
         targets = self.terms[target]
         if source == target:
             targets = (*targets, "self")
+        known = frozenset(targets)
         merged = Cell()
         for one in self.terms[source]:
-            for other in targets:
-                found = self.cells.get((one, other))
-                if found is not None:
-                    merged.merge(found)
+            row = self._rows.get(one, {})
+            # A policy can have a set of its own in each rule, and a type is in most of those that begin with ~.
+            for other in targets if len(targets) <= len(row) else [name for name in row if name in known]:
+                if other in row:
+                    merged.merge(row[other])
         if len(self._pairs) >= _REMEMBERED:
             self._pairs.clear()
         self._pairs[source, target] = merged
@@ -163,8 +166,14 @@ class TeStore:
             found = self.by_uid.get(uid)
         return found or (UNLABELED, None)
 
-    def name_sets(self, sets: Mapping[str, Iterable[str]]) -> None:
-        """Give each type its names in rules, from all named sets of types."""
+    def close(self, sets: Mapping[str, Iterable[str]]) -> None:
+        """All rules are in: make ready for questions.
+
+        Args:
+            sets: all names of sets of types in rules, with their types.
+        """
+        for (source, target), cell in self.cells.items():
+            self._rows.setdefault(source, {})[target] = cell
         names: dict[str, list[str]] = {name: [name] for name in self.types}
         for term, members in sets.items():
             for member in members:

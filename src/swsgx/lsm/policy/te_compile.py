@@ -337,7 +337,7 @@ class _Compiler:
 
     def finish(self) -> None:
         """What can be told only now."""
-        self.store.name_sets(self.sets)
+        self.store.close(self.sets)
         for problem in self.breached():
             self.problems.add(problem)
 
