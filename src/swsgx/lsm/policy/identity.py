@@ -86,6 +86,10 @@ _ANCHORS = (
     ("subj_type",),
     ("uid",),
     ("isvprodid",),
+    ("xfrm",),
+    ("size",),
+    ("miscselect",),
+    ("isvsvn",),
     ("op",),
 )
 
