@@ -107,6 +107,18 @@ def test_what_is_not_known_matches_no_condition(loaded: Load, key: str) -> None:
     assert not decided(loaded, text, **{key: None}).allow
 
 
+def test_facts_that_are_missing_are_told_to_who_enforces() -> None:
+    assert FACTS.unknown == ()
+    assert dataclasses.replace(FACTS, debug=None, uid=None).unknown == ("debug", "uid")
+    assert IdentityFacts(op="ENCLAVE_DEBUG", uid=0, subj_type="a").unknown == (
+        "mrenclave",
+        "mrsigner",
+        "isvprodid",
+        "isvsvn",
+        "write",
+    )
+
+
 @pytest.mark.parametrize("order", [(0, 1, 2), (2, 1, 0), (1, 2, 0), (1, 0, 2)])
 def test_the_first_rule_that_matches_decides_whatever_it_is_kept_under(
     loaded: Load, order: tuple[int, ...]

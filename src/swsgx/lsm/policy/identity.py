@@ -98,6 +98,9 @@ _ANCHORS = (
 class IdentityFacts:
     """What is known when an operation is judged. None is not known, and no condition holds for it.
 
+    A rule that denies would then be passed over like any other, so whoever enforces a policy gives all facts of the
+    operation: :attr:`unknown` is empty.
+
     Attributes:
         op: one of :data:`OPERATIONS`.
         mrenclave, mrsigner: 32 bytes each.
@@ -126,6 +129,11 @@ class IdentityFacts:
     write: bool | None = None
     uid: int | None = None
     subj_type: str | None = None
+
+    @property
+    def unknown(self) -> tuple[str, ...]:
+        """The facts that rules of this operation may ask for, and that are not known."""
+        return tuple(key for key in OPERATIONS[self.op] if getattr(self, key) is None)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
