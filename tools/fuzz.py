@@ -128,9 +128,14 @@ def main() -> None:
     for folder in arguments[1:]:
         if not folder.startswith("-"):
             Path(folder).mkdir(parents=True, exist_ok=True)
-    seeds = POLICIES if sys.argv[1] in POLICY_HEADS else EXAMPLES
-    if all(argument.startswith("-") for argument in arguments[1:]) and seeds.is_dir():
-        arguments.append(str(seeds))
+    if all(argument.startswith("-") for argument in arguments[1:]):
+        if sys.argv[1] in POLICY_HEADS:
+            # libFuzzer writes into its first folder, and the examples are sources.
+            corpus = EXAMPLES.parent / "fuzz" / sys.argv[1]
+            corpus.mkdir(parents=True, exist_ok=True)
+            arguments += [str(corpus), str(POLICIES)]
+        elif EXAMPLES.is_dir():
+            arguments.append(str(EXAMPLES))
     atheris.Setup(arguments, one)
     atheris.Fuzz()
 

@@ -55,7 +55,7 @@ def test_cpu_reads_no_clock_no_random_source_and_no_environment(checkout: Path) 
                 assert node.func.id != "open", f"{path}:{node.lineno}"
 
 
-@pytest.mark.parametrize("heavy", ["numpy", "cryptography", "elftools", "rich"])
+@pytest.mark.parametrize("heavy", ["numpy", "cryptography", "elftools", "rich", "lark"])
 def test_importing_the_command_line_does_not_load(heavy: str, checkout: Path) -> None:
     """`swsgx --help` and the shell's completion must not pay for what they do not use."""
     program = f"import sys; import swsgx.cli.main; sys.exit({heavy!r} in sys.modules)"

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from swsgx.lsm.policy.errors import PolicyError
 from swsgx.lsm.policy.identity import IdentityFacts, IdentityRule, compare_versions
 from swsgx.lsm.policy.load import check_reload
 from tests.lsm.policy.conftest import IDENTITY, Load, Mistakes
@@ -104,6 +105,18 @@ def test_what_is_not_known_matches_no_condition(loaded: Load, key: str) -> None:
     text = f"op=ENCLAVE_INIT {key}={value[key]} action=ALLOW"
     assert decided(loaded, text).allow
     assert not decided(loaded, text, **{key: None}).allow
+
+
+def test_facts_that_are_missing_are_told_to_who_enforces() -> None:
+    assert FACTS.unknown == ()
+    assert dataclasses.replace(FACTS, debug=None, uid=None).unknown == ("debug", "uid")
+    assert IdentityFacts(op="ENCLAVE_DEBUG", uid=0, subj_type="a").unknown == (
+        "mrenclave",
+        "mrsigner",
+        "isvprodid",
+        "isvsvn",
+        "write",
+    )
 
 
 @pytest.mark.parametrize("order", [(0, 1, 2), (2, 1, 0), (1, 2, 0), (1, 0, 2)])
@@ -269,5 +282,9 @@ def test_a_policy_of_the_same_name_may_not_go_back(loaded: Load) -> None:
     check_reload(old, new)
     check_reload(old, old)
     check_reload(new, loaded(IDENTITY.replace("policy_name=p", "policy_name=q")))
-    with pytest.raises(ValueError, match=r"version 1\.0\.0 is older than 1\.2\.0"):
+    check_reload(new, loaded("measure"))
+    with pytest.raises(
+        PolicyError, match=r"found 1\.0\.0, expected 1\.2\.0, which is loaded, or newer"
+    ) as caught:
         check_reload(new, old)
+    assert caught.value.problems[0].place == ("f0", 1, 30)

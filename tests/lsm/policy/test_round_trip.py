@@ -189,6 +189,27 @@ def test_random_words(head: str, pieces: list[str]) -> None:
     tried((head + " ".join(pieces)).encode())
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        TE + "typea;",
+        TE + "type a; allowa a : enclave use;",
+        TE + "type a; type\x0bb;",
+        TE + "subjconexe",
+        TE + "type a; allow selfa a : enclave use;",
+        IDENTITY + "DEFAULTop=ENCLAVE_CREATE action=DENY",
+        IDENTITY + "op=ENCLAVE_INIT debug=TRUE action=DENY\nop=ENCLAVE_INIT debug=FALSE\x0baction=DENY",
+        "measure uid=5\nmeasureuid=6",
+        "measure uid=5\nmeasure uid=6\x1cfowner=7",
+    ],
+)
+def test_words_that_run_together_are_refused(text: str) -> None:
+    """Found by fuzzing: the grammar took ``typea`` for two words, the scanner for one."""
+    with pytest.raises(PolicyError) as caught:
+        parse([Source("x", text.encode())])
+    assert len(caught.value.problems) == 1
+
+
 @pytest.mark.parametrize("head", [TE, IDENTITY, "measure uid=5\n"])
 def test_each_beginning_of_a_policy_is_parsed_or_refused(head: str) -> None:
     text = {

@@ -61,6 +61,16 @@ def test_a_large_set_allows_what_its_members_are_allowed(loaded: Load) -> None:
     assert not te.query("a", "a", "use").allowed
 
 
+def test_a_set_of_its_own_in_each_rule_makes_no_difference(loaded: Load) -> None:
+    names = [f"t{n}" for n in range(60)]
+    rules = "".join(f"allow ~{{ {name} a b c }} ~{{ {name} }} : enclave load;" for name in names)
+    te = loaded(TYPES + "".join(f"type {name};" for name in names) + rules).te
+    assert te is not None
+    assert te.query("t1", "t2", "load").allowed
+    assert te.query("t1", "t1", "load").allowed
+    assert not te.query("a", "t1", "load").allowed
+
+
 def test_nothing_is_allowed_without_a_rule_nor_to_a_type_that_is_not_declared(loaded: Load) -> None:
     te = store(loaded, "allow * * : enclave *;")
     assert all(te.query("a", "sgx_device_t", name).allowed for name in PERMISSIONS)

@@ -86,6 +86,10 @@ _ANCHORS = (
     ("subj_type",),
     ("uid",),
     ("isvprodid",),
+    ("xfrm",),
+    ("size",),
+    ("miscselect",),
+    ("isvsvn",),
     ("op",),
 )
 
@@ -93,6 +97,9 @@ _ANCHORS = (
 @dataclass(frozen=True, slots=True, kw_only=True)
 class IdentityFacts:
     """What is known when an operation is judged. None is not known, and no condition holds for it.
+
+    A rule that denies would then be passed over like any other, so whoever enforces a policy gives all facts of the
+    operation: :attr:`unknown` is empty.
 
     Attributes:
         op: one of :data:`OPERATIONS`.
@@ -123,6 +130,11 @@ class IdentityFacts:
     uid: int | None = None
     subj_type: str | None = None
 
+    @property
+    def unknown(self) -> tuple[str, ...]:
+        """The facts that rules of this operation may ask for, and that are not known."""
+        return tuple(key for key in OPERATIONS[self.op] if getattr(self, key) is None)
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class IdentityRule:
@@ -150,12 +162,14 @@ class IdentityStore:
 
     Attributes:
         name, version: of the header.
+        header: where they stand.
         rules: in their order, without the defaults.
         defaults: by operation.
     """
 
     def __init__(self) -> None:
         self.name = self.version = ""
+        self.header: Rule | None = None
         self.rules: Ordered[IdentityRule] = Ordered(_ANCHORS)
         self.defaults: dict[str, IdentityRule] = {}
 
@@ -201,13 +215,13 @@ class _Compiler(Reader):
                 word("", rule.start), "a policy begins with its header", expected, found="another line"
             )
         if is_header:
-            self.header(line, first)
+            self.header(line, rule, first)
         elif line.first is not None:
             self.default(line, rule)
         else:
             self.rule(line, rule)
 
-    def header(self, line: Line, first: bool) -> None:
+    def header(self, line: Line, rule: Rule, first: bool) -> None:
         if not first:
             self.problem(line.pairs[0].key, "a policy has one header, as its first line", "no other")
             return
@@ -226,6 +240,7 @@ class _Compiler(Reader):
             self.problem(version, "a version has three numbers", "a version such as 1.0.0")
             return
         self.store.name, self.store.version = str(line.pairs[0].plain), str(version)
+        self.store.header = rule
 
     def default(self, line: Line, rule: Rule) -> None:
         values = self.values(line, ("op", "action"))

@@ -35,9 +35,9 @@ VALUE: /"[^"\n]*"|[^\s"]+/
 IGNORED.-1: /[ \t\r\f]+|#[^\n]*/
 %ignore IGNORED
 """
-_IDENTITY = 'statement: pair+ | DEFAULT pair+\nDEFAULT: "DEFAULT"\n' + _TERMINALS
+_IDENTITY = "statement: pair+ | DEFAULT pair+\nDEFAULT: /DEFAULT(?![A-Za-z0-9_])/\n" + _TERMINALS
 # An action is no key: there is no operator behind it.
-_INTEGRITY = f"statement: ACTION pair*\nACTION: /({'|'.join(ACTIONS)})(?![a-z0-9_])/\n" + _TERMINALS
+_INTEGRITY = f"statement: ACTION pair*\nACTION: /({'|'.join(ACTIONS)})(?![A-Za-z0-9_])/\n" + _TERMINALS
 _CALLED = {
     "KEY": "KEY=VALUE",
     "OPERATOR": "'=', '>=', '<=', '<' or '>'",
@@ -49,7 +49,7 @@ _CALLED = {
 _WORD = re.compile(
     r"[ \t\r\f]*(?:#[^\n]*)?(?:"
     r'(?P<KEY>[a-z_][a-z0-9_]*)(?P<OPERATOR>>=|<=|=|<|>)(?P<VALUE>"[^"\n]*"(?=\s|$)|[^\s"]+(?=\s|$))'
-    r"|(?P<NEWLINE>\n)|(?P<WORD>[A-Za-z_][A-Za-z0-9_]*(?=[\s#]|$))|(?P<UNKNOWN>[^\s#]\S*))"
+    r"|(?P<NEWLINE>\n)|(?P<WORD>[A-Za-z_][A-Za-z0-9_]*(?=[\s#]|$))|(?P<UNKNOWN>[^ \t\r\f\n#][^ \t\r\f\n]*))"
 )
 
 

@@ -185,16 +185,20 @@ def _check_types(
 
 
 def check_reload(old: PolicySet, new: PolicySet) -> None:
-    """A policy of the same name may not go back to an older version, so that a mended mistake stays mended.
+    """An identity policy may not go back to an older version of itself, so that a mended mistake stays mended.
 
     Raises:
-        ValueError: it does; the text says which and how.
+        PolicyError: it does.
     """
-    before = {(file.kind, file.name): file.version for file in old.files if file.kind == "identity"}
-    for file in new.files:
-        version = before.get((file.kind, file.name))
-        if version is not None and compare_versions(file.version, version) < 0:
-            raise ValueError(
-                f"{file.path}: identity policy {file.name} may not go back: "
-                f"version {file.version} is older than {version}, which is loaded"
-            )
+    before, after = old.identity, new.identity
+    if before is None or after is None or before.name != after.name or after.header is None:
+        return
+    if compare_versions(after.version, before.version) < 0:
+        header = after.header
+        other = before.header.place if before.header is not None else None
+        at = header.source.text.index("policy_version=", header.start) + len("policy_version=")
+        expected = f"{before.version}, which is loaded, or newer"
+        rule = "a version does not go backwards"
+        raise PolicyError(
+            (header.source.problem(at, rule, found=after.version, expected=expected, other=other),)
+        )

@@ -31,16 +31,16 @@ class Breach(NamedTuple):
 
 
 def breaches(
-    bans: Sequence[Ban],
-    cells: Mapping[tuple[str, str], Cell],
-    sets: Mapping[str, set[str]],
-    types: Mapping[str, object],
+    bans: Sequence[Ban], cells: Mapping[tuple[str, str], Cell], bits: Mapping[str, int]
 ) -> Iterator[Breach]:
-    """All pairs of a ban and a rule that it forbids."""
-    order = list(types)
-    bits = {name: 1 << number for number, name in enumerate(order)}
-    for term, members in sets.items():
-        bits[term] = sum(bits[member] for member in members)
+    """All pairs of a ban and a rule that it forbids.
+
+    Args:
+        bans: what is forbidden.
+        cells: what is allowed, by names of types and sets.
+        bits: for each name, its types.
+    """
+    types = {mask: name for name, mask in bits.items() if mask.bit_count() == 1 and name[:1] not in "~{*"}
     by_permission: list[list[tuple[tuple[str, str], Cell]]] = [[] for _ in PERMISSIONS]
     wanted = 0
     for ban in bans:
@@ -66,7 +66,7 @@ def breaches(
                 rule = cell.rules[1 << number]
                 if both and other and id(rule) not in told:
                     told.add(id(rule))
-                    names = order[_lowest(both)], order[_lowest(other)]
+                    names = types[both & -both], types[other & -other]
                     yield Breach(rule, ban, *names, PERMISSIONS[number])
 
 

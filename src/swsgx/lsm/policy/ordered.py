@@ -13,6 +13,10 @@ from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 __all__ = ["Condition", "Conditional", "Ordered"]
 
 
+#: Each new rule is compared with so many earlier ones of each kind: loading must not take the square of the rules.
+_COMPARED = 256
+
+
 class Condition(NamedTuple):
     """Something that a rule asks for: a fact between two values, or with bits.
 
@@ -118,7 +122,7 @@ class Ordered(Generic[_R]):
             if all(key in values for key in keys):
                 lists.append(of_keys.get(tuple(values[key] for key in keys), []))
         for numbers in lists:
-            for number in numbers:
+            for number in numbers[:_COMPARED]:
                 other = self._rules[number]
                 if all(c.key in asked and c.implied_by(asked[c.key]) for c in other.conditions):
                     return other

@@ -138,7 +138,13 @@ class Grammar:
         except UnexpectedInput as error:
             return self._syntax_error(source, words, start, end, error)
         numbers = {place - start: number for number, place in enumerate(words.places)}
-        return self._recipe_of(tree, numbers)
+        try:
+            return self._recipe_of(tree, numbers)
+        except KeyError as error:
+            # The grammar cuts a word in two that the scanner does not. Then kinds do not tell all: nothing is kept.
+            return source.problem(
+                start + error.args[0], "syntax", found="words run together", expected=self._words
+            )
 
     def _recipe_of(self, tree: Tree[Token], numbers: Mapping[int, int]) -> _Recipe:
         """The tree with numbers of words for tokens. It is as deep as the grammar is, never as the input."""

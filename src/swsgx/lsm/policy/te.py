@@ -7,7 +7,6 @@ not on how many rules there are; and its answer is remembered.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from swsgx.lsm.policy.contexts import PathIndex
@@ -97,8 +96,10 @@ class TeStore:
     def __init__(self) -> None:
         self.types: dict[str, set[str]] = {name: set() for name in BUILTIN}
         self.rule_count = 0
-        #: Names of a type in rules: itself, its attributes, and sets such as ``~{ a b }`` that have it.
-        self.terms: dict[str, tuple[str, ...]] = {}
+        #: The bit of each type in sets.
+        self.bits: dict[str, int] = {}
+        #: Names of sets of types in rules: attributes, ``*``, and sets such as ``~{ a b }`` under their text.
+        self.sets: dict[str, int] = {}
         self.cells: dict[tuple[str, str], Cell] = {}
         self.transitions: dict[tuple[str, str], tuple[str, Rule]] = {}
         self.permissive: dict[str, Rule] = {}
@@ -106,7 +107,9 @@ class TeStore:
         self.by_uid: dict[int, tuple[str, Rule]] = {}
         self.by_exe: PathIndex[tuple[str, Rule]] = PathIndex()
         self.by_path: PathIndex[tuple[str, Rule]] = PathIndex()
+        self._rows: dict[str, dict[str, Cell]] = {}
         self._pairs: dict[tuple[str, str], Cell] = {}
+        self._names: dict[str, tuple[str, ...]] = {}
 
     def query(self, source: str, target: str, permission: str) -> Decision:
         """May ``source`` do this to ``target``? Nothing is allowed that no rule allows, nor to unknown types.
@@ -128,21 +131,32 @@ class TeStore:
         return tuple(name for name, bit in BITS.items() if mask & bit)
 
     def _pair(self, source: str, target: str) -> Cell:
-        if source not in self.terms or target not in self.terms:
+        if source not in self.bits or target not in self.bits:
             return _EMPTY
-        targets = self.terms[target]
+        targets = self._terms(target)
         if source == target:
             targets = (*targets, "self")
+        known = frozenset(targets)
         merged = Cell()
-        for one in self.terms[source]:
-            for other in targets:
-                found = self.cells.get((one, other))
-                if found is not None:
-                    merged.merge(found)
+        for one in self._terms(source):
+            row = self._rows.get(one, {})
+            # A policy can have a set of its own in each rule, and a type is in most of those that begin with ~.
+            for other in targets if len(targets) <= len(row) else [name for name in row if name in known]:
+                if other in row:
+                    merged.merge(row[other])
         if len(self._pairs) >= _REMEMBERED:
             self._pairs.clear()
         self._pairs[source, target] = merged
         return merged
+
+    def _terms(self, name: str) -> tuple[str, ...]:
+        """The names that a type has in rules: itself, and those of sets that have it."""
+        known = self._names.get(name)
+        if known is None:
+            bit = self.bits[name]
+            known = (name, *(term for term, members in self.sets.items() if members & bit))
+            self._names[name] = known
+        return known
 
     def enclave_type(self, subject: str, sigstruct: str) -> tuple[str, Rule | None]:
         """The type of an enclave that ``subject`` initialises: by a transition, else that of its SIGSTRUCT."""
@@ -163,10 +177,7 @@ class TeStore:
             found = self.by_uid.get(uid)
         return found or (UNLABELED, None)
 
-    def name_sets(self, sets: Mapping[str, Iterable[str]]) -> None:
-        """Give each type its names in rules, from all named sets of types."""
-        names: dict[str, list[str]] = {name: [name] for name in self.types}
-        for term, members in sets.items():
-            for member in members:
-                names[member].append(term)
-        self.terms = {name: tuple(terms) for name, terms in names.items()}
+    def close(self) -> None:
+        """All rules are in: make ready for questions."""
+        for (source, target), cell in self.cells.items():
+            self._rows.setdefault(source, {})[target] = cell

@@ -45,10 +45,11 @@ def compile_te(files: Sequence[_File], problems: Problems) -> TeStore:
     for source, statements in files:
         compiler.source = source
         compiler.declarations(statements)
+    compiler.bits.update({name: 1 << number for number, name in enumerate(compiler.store.types)})
     for source, statements in files:
         compiler.source = source
         compiler.attributes_of(statements)
-    compiler.sets["*"] = set(compiler.store.types)
+    compiler.sets["*"] = (1 << len(compiler.bits)) - 1
     for source, statements in files:
         compiler.source = source
         for statement in statements:
@@ -65,8 +66,7 @@ class _Compiler:
     def __init__(self, problems: Problems) -> None:
         self.problems = problems
         self.store = TeStore()
-        #: Named sets of types: attributes, ``*``, and sets such as ``~{ a b }`` under their text.
-        self.sets: dict[str, set[str]] = {}
+        self.bits, self.sets = self.store.bits, self.store.sets
         self.declared: dict[str, Place] = {}
         self.modules: dict[str, Place] = {}
         self.bans: list[Ban] = []
@@ -121,7 +121,7 @@ class _Compiler:
             if value.kind == "type":
                 self.store.types[name] = set()
             else:
-                self.sets[name] = set()
+                self.sets[name] = 0
 
     def attributes_of(self, statements: Sequence[Statement]) -> None:
         for statement in statements:
@@ -133,7 +133,7 @@ class _Compiler:
                 if attribute not in self.sets:
                     self.unknown(attribute, "attribute")
                 elif known:
-                    self.sets[attribute].add(value.name)
+                    self.sets[attribute] |= self.bits[value.name]
                     self.store.types[value.name].add(attribute)
 
     # ---- names -------------------------------------------------------------------------------------------------------
@@ -181,14 +181,18 @@ class _Compiler:
         self.known_terms[names] = terms
         return terms
 
-    def members(self, names: Names) -> set[str]:
-        """The types of a set."""
-        inside = {one for name in names.included for one in self.types_of(name)}
-        inside -= {one for name in names.excluded for one in self.types_of(name)}
-        return self.sets["*"] - inside if names.complement else inside
+    def members(self, names: Names) -> int:
+        """The types of a set, as bits."""
+        inside = 0
+        for name in names.included:
+            inside |= self.types_of(name)
+        for name in names.excluded:
+            inside &= ~self.types_of(name)
+        return self.sets["*"] & ~inside if names.complement else inside
 
-    def types_of(self, term: str) -> set[str]:
-        return {term} if term in self.store.types else self.sets.get(term, set())
+    def types_of(self, term: str) -> int:
+        """The types that a name means, as bits; none for ``self``."""
+        return self.bits.get(term) or self.sets.get(term, 0)
 
     def mask(self, names: Names) -> int:
         """Permissions as bits, 0 if something is wrong."""
@@ -273,13 +277,13 @@ class _Compiler:
         targets = self.terms(value.target, target=False)
         if not (known and sources and targets):
             return
-        subjects = {one for term in sources for one in self.types_of(term)}
-        sigstructs = {one for term in targets for one in self.types_of(term)}
+        subjects = self.named(sources)
+        sigstructs = self.named(targets)
         if len(subjects) * len(sigstructs) + len(self.store.transitions) > _MAX_TRANSITIONS:
             self.problem(value.new, "transitions are few", f"at most {_MAX_TRANSITIONS} pairs of types")
             return
-        for subject in sorted(subjects):
-            for sigstruct in sorted(sigstructs):
+        for subject in subjects:
+            for sigstruct in sigstructs:
                 new, first = self.store.transitions.setdefault((subject, sigstruct), (str(value.new), rule))
                 if first is not rule:
                     self.problem(
@@ -289,6 +293,13 @@ class _Compiler:
                         other=first.place,
                     )
                     return
+
+    def named(self, terms: Sequence[str]) -> list[str]:
+        """The types that any of ``terms`` means."""
+        inside = 0
+        for term in terms:
+            inside |= self.types_of(term)
+        return [name for name, bit in self.bits.items() if inside & bit]
 
     def fresh(self, kind: str, of: Word, rule: Rule, literal: str | None = None) -> bool:
         """Whether this is the first context of its kind for ``of``, or for the one path that ``of`` means."""
@@ -337,12 +348,12 @@ class _Compiler:
 
     def finish(self) -> None:
         """What can be told only now."""
-        self.store.name_sets(self.sets)
+        self.store.close()
         for problem in self.breached():
             self.problems.add(problem)
 
     def breached(self) -> Iterator[Problem]:
-        for breach in breaches(self.bans, self.store.cells, self.sets, self.store.types):
+        for breach in breaches(self.bans, self.store.cells, {**self.sets, **self.bits}):
             yield breach.rule.source.problem(
                 breach.rule.start,
                 "no rule allows what a neverallow forbids",

@@ -48,19 +48,20 @@ _STARTS = _OF_ONE_LINE | {"type", "attribute", "typeattribute", "type_transition
 #: Words that cannot be names.
 KEYWORDS = _STARTS | {"self"}
 
-_GRAMMAR = r"""
+_GRAMMAR = (
+    r"""
 statement: module | declare | typeattribute | access | transition | permissive | subject | file
 
-module: "policy_module" "(" NAME "," (NAME | NUMBER) ")" [";"]
+module: _POLICY_MODULE "(" NAME "," (NAME | NUMBER) ")" [";"]
 declare: TYPE NAME ("," NAME)* ";"
        | ATTRIBUTE NAME ";"
-typeattribute: "typeattribute" NAME NAME ("," NAME)* ";"
+typeattribute: _TYPEATTRIBUTE NAME NAME ("," NAME)* ";"
 access: ACCESS names names ":" names names ";"
-transition: "type_transition" names names ":" NAME NAME ";"
-permissive: "permissive" NAME ";"
-subject: "subjcon" NAME STRING NAME [";"]
-       | "subjcon" NAME NUMBER NAME [";"]
-file: "filecon" STRING NAME [";"]
+transition: _TYPE_TRANSITION names names ":" NAME NAME ";"
+permissive: _PERMISSIVE NAME ";"
+subject: _SUBJCON NAME STRING NAME [";"]
+       | _SUBJCON NAME NUMBER NAME [";"]
+file: _FILECON STRING NAME [";"]
 
 names: item
      | "{" item+ "}"
@@ -68,10 +69,6 @@ names: item
      | COMPLEMENT "{" item+ "}"
 item: NAME | SELF | STAR | MINUS NAME
 
-TYPE: "type"
-ATTRIBUTE: "attribute"
-ACCESS: "allow" | "auditallow" | "dontaudit" | "neverallow"
-SELF: "self"
 STAR: "*"
 MINUS: "-"
 COMPLEMENT: "~"
@@ -81,6 +78,18 @@ STRING: /"[^"\n]*"/
 IGNORED: /[ \t\r\n\f]+|#[^\n]*/
 %ignore IGNORED
 """
+    # A word of the language ends where a name would: ``typea`` is a name.
+    + "".join(
+        f"{terminal}.2: /({words})(?![A-Za-z0-9_.])/\n"
+        for terminal, words in {
+            "TYPE": "type",
+            "ATTRIBUTE": "attribute",
+            "ACCESS": "|".join(ACCESS),
+            "SELF": "self",
+            **{f"_{word.upper()}": word for word in sorted(_STARTS - {"type", "attribute", *ACCESS})},
+        }.items()
+    )
+)
 _CALLED = {
     "NAME": "a name",
     "NUMBER": "a number",
@@ -100,7 +109,7 @@ _CALLED = {
     "LPAR": "'('",
     "RPAR": "')'",
     "$END": "the end",
-    **{word.upper(): word for word in _STARTS - {"type", "attribute", *ACCESS}},
+    **{f"_{word.upper()}": word for word in _STARTS - {"type", "attribute", *ACCESS}},
 }
 _WORD = re.compile(
     r"[ \t\r\f]*(?:#[^\n]*)?(?:"
