@@ -10,6 +10,7 @@ import os
 import stat
 import struct
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
@@ -22,9 +23,11 @@ __all__ = [
     "Dirent",
     "FileFacts",
     "added",
+    "contents_of",
     "cpuinfo",
     "device_facts",
     "directory_facts",
+    "facts_of",
     "misc",
     "pack_dirents",
     "pack_stat",
@@ -350,6 +353,26 @@ def small_file_facts(path: str, like: os.stat_result) -> FileFacts:
         writable = 0o200 if path.endswith("/uevent") else 0
         facts = FileFacts(mode=stat.S_IFREG | 0o444 | writable, inode=_inode(path), device=0, size=4096)
     return _beside(like, facts)
+
+
+def contents_of(path: str, model: CpuModel) -> bytes | None:
+    """What a program must read in a file; None: what is there."""
+    if path == "/proc/cpuinfo":
+        return cpuinfo(Path(path).read_bytes())
+    if path == "/proc/misc":
+        return misc(Path(path).read_bytes())
+    return small_file(path, model)
+
+
+def facts_of(path: str, model: CpuModel) -> FileFacts | None:
+    """What stat says of a path that is not a node; None: what is there."""
+    if path in LINKS or small_file(path, model) is not None:
+        return small_file_facts(path, Path("/sys/devices").stat())
+    if path == "/dev":  # by way of /dev/sgx/..
+        return real_facts(Path(path).stat())
+    if path in ADDED and not Path(path).is_dir():
+        return directory_facts(path, Path("/dev" if path.startswith("/dev") else "/sys").stat())
+    return None
 
 
 def pack_stat(facts: FileFacts) -> bytes:

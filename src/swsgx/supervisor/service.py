@@ -22,7 +22,6 @@ import time
 from collections.abc import Callable, Generator
 from dataclasses import dataclass
 from enum import IntEnum
-from pathlib import Path
 
 from swsgx.cpu.enclu.refusals import reason_of
 from swsgx.cpu.faults import SUCCESS
@@ -44,7 +43,6 @@ from swsgx.native.abi import Answer, Ask, LeafEnd, LeafSignal, LogicalProcessor,
 from swsgx.supervisor import emulated_files
 from swsgx.supervisor.calls import CALLS, Asked
 from swsgx.supervisor.calls.asked import Result
-from swsgx.supervisor.emulated_files import FileFacts
 from swsgx.supervisor.engine import TargetEngine
 from swsgx.supervisor.files import NodeFiles
 from swsgx.supervisor.folders import Folders
@@ -208,26 +206,6 @@ class Service:
     def give(self, notification: Notification, fd: int, *, cloexec: bool) -> int:
         """Open one of our files in the task that waits."""
         return self._listener.give(notification, fd, cloexec=cloexec)
-
-    def contents(self, path: str) -> bytes | None:
-        """What a program must read in a file; None: what is there."""
-        if path == "/proc/cpuinfo":
-            return emulated_files.cpuinfo(Path(path).read_bytes())
-        if path == "/proc/misc":
-            return emulated_files.misc(Path(path).read_bytes())
-        return emulated_files.small_file(path, self.cpu.model)
-
-    def facts(self, path: str) -> FileFacts | None:
-        """What stat says of a path that is not a node; None: what is there."""
-        if path in emulated_files.LINKS or emulated_files.small_file(path, self.cpu.model) is not None:
-            return emulated_files.small_file_facts(path, Path("/sys/devices").stat())
-        if path == "/dev":  # by way of /dev/sgx/..
-            return emulated_files.real_facts(Path(path).stat())
-        if path in emulated_files.ADDED and not Path(path).is_dir():
-            return emulated_files.directory_facts(
-                path, Path("/dev" if path.startswith("/dev") else "/sys").stat()
-            )
-        return None
 
     # What the supervisor's loop tells.
 

@@ -148,7 +148,7 @@ def _open(asked: Asked, dirfd: int, address: int, flags: int) -> Result:
         return _open_node(asked, path, flags, folder)
     if flags & os.O_DIRECTORY and asked.service.folders.adds_to(path):
         return _open_folder(asked, path, flags)
-    contents = asked.service.contents(path)
+    contents = emulated.contents_of(path, asked.service.cpu.model)
     if contents is None or flags & os.O_ACCMODE != os.O_RDONLY:
         return Answer.PASS
     fd = os.memfd_create(path.rpartition("/")[2], os.MFD_CLOEXEC)
@@ -260,7 +260,7 @@ def _facts(asked: Asked, path: str, follow: bool) -> emulated.FileFacts | None:
     stand = _descriptor(asked, path) if follow else None
     if stand is not None:
         return emulated.device_facts(stand.node.node, _DEV.stat())
-    return asked.service.facts(path)
+    return emulated.facts_of(path, asked.service.cpu.model)
 
 
 def _stat(
