@@ -108,6 +108,7 @@ class EnclaveFacts:
     Attributes:
         number: for people, and in audit records.
         base, size: ELRANGE, bytes; 0 before CREATE.
+        attributes: of its SECS; 0 before CREATE.
         initialised: INIT was done.
         label: its security label; empty if it has none.
         grants: what it may do beyond the rules; none before INIT.
@@ -118,11 +119,17 @@ class EnclaveFacts:
     number: int
     base: int = 0
     size: int = 0
+    attributes: int = 0
     initialised: bool = False
     label: str = ""
     grants: Grant = NO_GRANTS
     tolerated: Grant = NO_GRANTS
     identity: Identity | None = None
+
+    @property
+    def debug(self) -> bool:
+        """ATTRIBUTES.DEBUG."""
+        return bool(self.attributes & Attributes.DEBUG)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
