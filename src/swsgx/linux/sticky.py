@@ -251,7 +251,10 @@ class StickyState:
             augmented: by EAUG.
         """
         start = PageFlag.ADMITTED | (PageFlag.AUGMENTED | PageFlag.EVER_W if augmented else PageFlag(0))
-        self.flags[first : first + count] = _of_prots(mapped) | np.uint8(start)
+        last = first + count
+        self.flags[first:last] = _of_prots(mapped) | np.uint8(start)
+        self.obligations[first:last] = 0
+        self.origins[first:last] = 0
 
     def loaded(
         self, first: int, count: int, origin: Origin | None, obligations: Grant, *, measured: bool
