@@ -72,7 +72,8 @@ class Stack:
         timeout: float = 0.5,
     ) -> None:
         first = [] if any(isinstance(module, Capability) for module in modules) else [Capability()]
-        self._seats = [Seat(module, timeout) for module in (*first, *modules)]
+        self._seats = tuple(Seat(module, timeout) for module in (*first, *modules))
+        self._timeout = timeout
         names = [*self.modules, page_rules.NAME]
         if len(set(names)) != len(names):
             raise ValueError(f"modules have names of their own: {', '.join(names)}")
@@ -106,6 +107,23 @@ class Stack:
         """Mappings are judged again at their next fault; see also :func:`swsgx.linux.hooks.policy_changed`."""
         self.generation += 1
 
+    def replace(self, modules: Sequence[Module]) -> None:
+        """Put modules in the place of those that are called the same, all at one moment: no event is judged by some
+        of the old and some of the new ones. Mappings are judged again, as by :meth:`policy_changed`.
+
+        Raises:
+            ValueError: no module is called so.
+        """
+        new = {module.name: Seat(module, self._timeout) for module in modules}
+        unknown = new.keys() - set(self.modules)
+        if unknown:
+            raise ValueError(f"no module is called {', '.join(sorted(unknown))}: {', '.join(self.modules)}")
+        old = [seat for seat in self._seats if seat.name in new]
+        self._seats = tuple(new.get(seat.name, seat) for seat in self._seats)
+        self.policy_changed()
+        for seat in old:
+            seat.close()
+
     def close(self) -> None:
         """No driver uses the stack any more: threads of modules end, but for those that hang."""
         for seat in self._seats:
@@ -116,33 +134,38 @@ class Stack:
     def decide(self, event: Event) -> Answer:
         """Ask all modules, and apply the page rules."""
         copies = functools.cache(lambda: detached(event))
+        seats = self._seats
+        hands_out = any(seat.hands_out_grants for seat in seats)
         label = ""
         if isinstance(event, Init):
-            named = self._label(event)
+            named = self._label(event, seats)
             if isinstance(named, Reason):
                 return Answer(named)
             label = named
             event = dataclasses.replace(event, label=label)
         obligations = NO_GRANTS
         strict, lenient = _ALL, _ALL
-        allowed: list[tuple[str, Verdict]] = []
-        for seat in self._seats:
+        allowed: list[tuple[str, Allow | Obligations]] = []
+        for seat in seats:
             verdict = seat.ask(event if seat.runs_directly else copies())
             if isinstance(verdict, Deny):
                 reason = self._refuse(event, seat.name, verdict)
                 if reason is not None:
                     return Answer(reason)
-            granted = verdict.grants if isinstance(verdict, Allow) else NO_GRANTS
-            if isinstance(verdict, Obligations):
+                verdict = verdict.otherwise
+            granted, lent = NO_GRANTS, NO_GRANTS
+            if isinstance(verdict, Allow):
+                granted, lent = verdict.grants, verdict.grants | verdict.tolerated
+            else:
                 obligations |= verdict.grants
             if seat.hands_out_grants:
                 strict &= granted
-                lenient &= _ALL if seat.name in self.permissive else granted
+                lenient &= _ALL if seat.name in self.permissive else lent
             allowed.append((seat.name, verdict))
-        if not self.write_execute:
+        if not hands_out:
             strict = lenient = NO_GRANTS
         tolerated = lenient & ~strict
-        reason = self._page_rules(event, strict, tolerated)
+        reason = self._page_rules(event, strict, tolerated, write_execute=hands_out)
         if reason is not None:
             return Answer(reason)
         for name, verdict in allowed:
@@ -164,10 +187,10 @@ class Stack:
                     return reason
         return None
 
-    def _label(self, event: Init) -> str | Reason:
+    def _label(self, event: Init, seats: Sequence[Seat]) -> str | Reason:
         """The one that modules agree on: a default counts only if nobody has another."""
         found: dict[bool, Label] = {}
-        for seat in self._seats:
+        for seat in seats:
             label = seat.label(event if seat.runs_directly else _detached_init(event))
             if label is None:
                 continue
@@ -182,11 +205,13 @@ class Stack:
         chosen = found.get(False) or found.get(True)
         return chosen.name if chosen is not None else ""
 
-    def _page_rules(self, event: Event, strict: Grant, tolerated: Grant) -> Reason | None:
+    def _page_rules(
+        self, event: Event, strict: Grant, tolerated: Grant, *, write_execute: bool
+    ) -> Reason | None:
         if isinstance(event, Init):
             lack = page_rules.undischarged(event, strict)
         else:
-            lack = page_rules.lacking(event, write_execute=self.write_execute)
+            lack = page_rules.lacking(event, write_execute=write_execute)
             tolerated = event.enclave.tolerated if isinstance(event, EnclaveEvent) else NO_GRANTS
         if lack is None:
             return None
@@ -212,7 +237,7 @@ class Stack:
         tolerated: bool = False,
     ) -> Reason | None:
         """Record a refusal; its reason, if it has an effect."""
-        binds = self._binds(name) and not tolerated
+        binds = self._binds(name) and not tolerated and not verdict.permissive
         if verdict.audited:
             self._record(event, name, verdict, span, permissive=not binds)
         if not binds:

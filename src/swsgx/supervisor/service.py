@@ -33,10 +33,12 @@ from swsgx.isa.leaves import Enclu
 from swsgx.isa.vectors import Vector
 from swsgx.linux.device import Driver, EnclaveFile, ProvisionFile
 from swsgx.linux.encl import Encl
+from swsgx.linux.engine import MappedRun
 from swsgx.linux.fault import FaultAction, Resolution, resolve
 from swsgx.linux.inside import LEAVES, execute
 from swsgx.linux.mm import AddressSpace
 from swsgx.linux.outcome import Outcome
+from swsgx.linux.provenance import Subject
 from swsgx.linux.task import BadAddress
 from swsgx.linux.vma import PROT_EXEC
 from swsgx.native.abi import Answer, Ask, LeafEnd, LeafSignal, LogicalProcessor, Request, TargetState, VmaBits
@@ -178,7 +180,11 @@ class Service:
     def _driver(self, settings: Settings) -> Driver:
         demand = possible()
         driver = Driver(
-            self.cpu, settings.profile(), trace=self._trace, backing_pages=_BACKING_PAGES if demand else 0
+            self.cpu,
+            settings.profile(),
+            trace=self._trace,
+            security=settings.security.stack if settings.security is not None else None,
+            backing_pages=_BACKING_PAGES if demand else 0,
         )
         driver.demand = demand
         if not demand:
@@ -197,11 +203,13 @@ class Service:
         """Paths of all nodes, of both generations."""
         return tuple(emulated_files.NODES) if self.driver.usable else ()
 
-    def open_node(self, path: str, flags: int) -> EnclaveFile | ProvisionFile | Outcome:
+    def open_node(
+        self, path: str, flags: int, subject: Subject | None
+    ) -> EnclaveFile | ProvisionFile | Outcome:
         """open(2) of a node, by whichever generation's name."""
         kind = 0 if path.endswith("enclave") else 1
         names = (self.driver.profile.enclave_nodes, self.driver.profile.provision_nodes)[kind]
-        return self.driver.open(path if path in names else names[0], flags)
+        return self.driver.open(path if path in names else names[0], flags, subject)
 
     def give(self, notification: Notification, fd: int, *, cloexec: bool) -> int:
         """Open one of our files in the task that waits."""
@@ -341,9 +349,11 @@ class Service:
         elif op == Ask.FAULT:
             process = self._processes.get(request.key)
             told = self._fault(process, request) if process is not None else Fault.OWN
+            self._check()
             self._carry(notification, memory, request, process, told)
         elif op == Ask.LEAF:
             self._leaf(notification, memory, request)
+            self._check()
         elif op == Ask.CALLED:
             process = self._processes.get(request.key)
             self.called.discard(process.pid if process is not None else 0)
@@ -406,6 +416,7 @@ class Service:
     ) -> None:
         try:
             result = serve(asked)
+            self._check()
         except BadAddress:
             result = -errno.EFAULT
         except OSError as error:
@@ -583,11 +594,34 @@ class Service:
         done = carrier.answer == Answer.DONE and not carrier.token
         return done and carrier.last and not process.turns and process.has_one_thread
 
+    # Security modules.
+
+    def reload(self) -> None:
+        """The user wants the policy files read again."""
+        security = self.settings.security
+        if security is None:
+            return
+        self.grants.settle()
+        security.reload(self.settings.tell, self.processes())
+        self._check()
+
+    def _check(self) -> None:
+        """In a paranoid run: what the security modules promise holds.
+
+        Raises:
+            InternalError: it does not.
+        """
+        security = self.settings.security
+        if security is not None and security.paranoid:
+            security.check(self.driver, self.processes())
+
     def _fault(self, process: TargetProcess, request: Request) -> int:
         """A page of an enclave mapping that is not there, touched inside (a check is given) or outside."""
         address, code, inside = request.arg0, PageFaultCode(request.arg1 & 0xFFFF), bool(request.arg2)
         with process.mm.lock:
             late = process.engine.pending
+            if process.stale and not late and not process.busy:
+                process.done()
             vma = process.mm.vma_at(address)
             # Where no code may be run, resolve() sees nothing wrong in a fetch: the real page table would.
             allowed = vma is not None and (not code & PageFaultCode.I or vma.prot & PROT_EXEC)
@@ -728,6 +762,9 @@ class Service:
         if process is None:
             self._reply(notification, memory, request, Answer.DONE, -errno.EAGAIN)
             return
+        # The child is who its parent is, until it asks something itself.
+        security = self.settings.security
+        subject = security.subject(notification.tid) if security is not None else None
         # What is still to be done to the parent's mappings is done before they are copied; what is decided by other
         # threads meanwhile, the child does, too.
         carrier = Carrier(memory, [], watcher=process.engine)
@@ -738,10 +775,13 @@ class Service:
                 process.forks -= 1
                 waiting = [step for turn in process.turns for step in turn.carrier.steps]
                 engine = process.engine.fork(waiting)
-                child = process.mm.fork(engine)
+                child = process.mm.fork(engine, subject)
                 for vma in process.mm.vmas:
                     if vma.dontfork:
                         engine.unmap(vma.encl, Linaddr(vma.start), vma.end - vma.start)
+                for vma in child.vmas:
+                    if vma.mapping is None:  # the child may not have it; the host's fork has copied it
+                        engine.map(vma.encl, [MappedRun(Linaddr(vma.start), vma.end - vma.start, 0)])
                 engine.keep_attached(mapping.encl for mapping in child.mappings.values())
                 self._forks[carrier.token] = _Fork(process, child, engine)
 
@@ -776,6 +816,7 @@ class Service:
             self.files.reap()
             return
         self._processes[process.key] = process
+        self._check()
         if self._paging:
             engine.pages_leave()
         request.key = process.key

@@ -1,0 +1,235 @@
+"""Security modules on real processes: each row of attacks and of what must go on working, as a small C program.
+
+Rows have the names of the table that the design began with: A1 to A33 are flows that a policy stops, or the driver
+anyway; P1 to P3 are those that it must not. Each is run by the plain driver, under a policy, and under the same policy
+that only records.
+"""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from swsgx.isa.sigstruct import Sigstruct
+from swsgx.lsm.audit import Decision
+from swsgx.lsm.audit_reader import read_events
+from tests.make import supervised
+from tests.make.native_enclave import NEEDS_GCC
+from tests.make.sgx_program import Programs, enclave_source
+
+pytestmark = NEEDS_GCC
+
+PAGE = 4096
+TYPES = """
+policy_module(tests, 1.0)
+type builder_t; type app_t; type code_t; type plain_t; type sig_t; type encl_t;
+subjcon exe "{program}" builder_t
+subjcon exe "{folder}/app" app_t
+filecon "{folder}/(code|zeros|pages)[.]bin" code_t
+filecon "{folder}/plain[.]bin" plain_t
+filecon "{folder}/.*[.]sig" sig_t
+allow builder_t sgx_device_t : enclave {{ open create }};
+allow builder_t code_t : enclave {{ load execute }};
+allow builder_t plain_t : enclave load;
+allow builder_t sig_t : enclave init;
+allow {{ builder_t app_t }} encl_t : enclave {{ use map_read map_write map_exec }};
+type_transition builder_t sig_t : enclave encl_t;
+"""
+IDENTITY = """policy_name=tests policy_version=1.0.0
+DEFAULT op=ENCLAVE_INIT action={default}
+"""
+LISTED = "op=ENCLAVE_INIT mrenclave=sha256:{mrenclave} grant=execanon action=ALLOW\n"
+
+
+@dataclass(frozen=True)
+class Row:
+    """A flow.
+
+    Attributes:
+        name: rows of the table.
+        program: in ``tests/programs/sgx``.
+        words: its arguments but the first.
+        policy: ``te``, ``listed`` (identity, by MRENCLAVE), ``unlisted``, ``any`` (whoever signed), ``nobody`` (types,
+            and the program has none), or the name of a module.
+        refused: whether anything is refused under it.
+        options: of ``swsgx run``.
+    """
+
+    name: str
+    program: str
+    words: tuple[str, ...] = ()
+    policy: str = "te"
+    refused: bool = True
+    options: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        return "-".join([self.name, *self.words, *(self.policy,) * (self.policy != "te")])
+
+
+ROWS = (
+    Row("A1", "policy_source", ("anonymous", "init")),
+    Row("A2", "policy_source", ("plain.bin", "add")),
+    Row("A3", "ioctl_add_noexec", refused=False),
+    Row("A5", "policy_source", ("heap", "init")),
+    Row("A6", "policy_patched"),
+    *(
+        Row("A7", "policy_source", (kind, "init"))
+        for kind in ("memfd", "memfd-private", "shared", "sysv", "deleted")
+    ),
+    Row("A8-A10-A11-A15", "policy_dirty"),
+    Row("A11", "policy_dirty", ("paged",), options=("--epc", "1M")),
+    Row("A9", "policy_both"),
+    Row("A12-A13", "policy_receive"),
+    Row("A14-A16", "policy_grow"),
+    Row("A17", "policy_open", policy="nobody"),
+    Row("A18-A19-A28", "policy_sigstruct"),
+    Row("A20", "policy_unmeasured", ("code", "init")),
+    Row("A20", "policy_unmeasured", ("code", "add"), "no_unmeasured_exec"),
+    Row("A21", "policy_unmeasured", ("entry", "init")),
+    Row("A21", "policy_unmeasured", ("entry", "add"), "no_unmeasured_exec"),
+    Row("A23-A32", "policy_partial"),
+    Row("A24", "policy_source", ("code.bin", "init"), "unlisted"),
+    Row("A25-A27", "policy_whole"),
+    Row("A28-A31", "policy_obliged"),
+    Row("P1", "policy_approved", refused=False),
+    Row("P1", "policy_approved", policy="no_unmeasured_exec", refused=False),
+    Row("P1", "policy_approved", policy="any", refused=False),
+    Row("P2", "policy_source", ("anonymous", "none"), "listed", refused=False),
+    Row("P3", "policy_dirty", policy="any"),
+)
+
+
+@dataclass
+class Place:
+    """A folder with an enclave's files, and what is run there."""
+
+    folder: Path
+    programs: Programs
+    options: list[str] = field(default_factory=list)
+
+    @property
+    def audit(self) -> Path:
+        return self.folder / "audit.log"
+
+    def program(self, name: str) -> Path:
+        program = self.programs.build(f"{name}.c")
+        for copy in ("app", "stranger"):
+            shutil.copy(program, self.folder / copy)
+        return program
+
+    def policy(self, kind: str, program: Path) -> list[str]:
+        """Options for a policy."""
+        if kind in ("te", "nobody"):
+            text = TYPES.format(
+                folder=_plain(self.folder), program=_plain(program) if kind == "te" else "/none"
+            )
+        elif kind in ("any", "listed", "unlisted"):
+            text = IDENTITY.format(default="ALLOW" if kind == "any" else "DENY")
+            if kind == "listed":
+                signed = Sigstruct((self.folder / "enclave.sig").read_bytes())
+                text += LISTED.format(mrenclave=signed.enclavehash.hex())
+        else:
+            return ["--lsm", kind]
+        file = self.folder / f"policy.{kind}"
+        file.write_text(text, encoding="utf-8")
+        return ["--policy", str(file)]
+
+    def command(self, program: Path, *words: str) -> list[str]:
+        options = ["--audit", str(self.audit)] if self.options else []
+        swsgx = [sys.executable, "-c", "from swsgx.cli.entry import main; main()"]
+        return [*swsgx, "run", *self.options, *options, "--", str(program), *words]
+
+    def run(self, program: Path, *words: str, **how: Any) -> str:
+        done = self.finish(program, *words, **how)
+        if done.stdout.startswith("EXIT-SKIP"):
+            pytest.skip(done.stdout.partition(" ")[2].strip())
+        assert (done.returncode, done.stderr) == (0, ""), done.stdout[-2000:] + done.stderr[-2000:]
+        assert done.stdout.endswith("EXIT-SUCCESS\n"), done.stdout[-2000:]
+        return done.stdout
+
+    def finish(self, program: Path, *words: str, **how: Any) -> subprocess.CompletedProcess[str]:
+        given = {"env": supervised.environment(), "cwd": self.folder, "timeout": 100, **how}
+        return subprocess.run(
+            self.command(program, *words), capture_output=True, text=True, check=False, **given
+        )
+
+    def denials(self) -> list[Decision]:
+        """What the audit file holds of refusals."""
+        events = read_events(self.audit.read_text(encoding="ascii")) if self.audit.exists() else []
+        return [event.record for event in events if isinstance(event.record, Decision)]
+
+
+def _plain(path: Path) -> str:
+    """A path as a pattern that matches it only."""
+    return re.sub(r"[^\w/]", lambda sign: f"[{sign.group()}]" if sign.group() != "-" else "-", str(path))
+
+
+@pytest.fixture
+def place(programs: Programs, tmp_path: Path, can_supervise: None) -> Place:
+    tmp_path.chmod(0o755)
+    end = max(run.end for run in enclave_source().build().plan.entries)
+    with (programs.enclave / "image").open("rb") as image:
+        code = image.read(end)
+    (tmp_path / "code.bin").write_bytes(code)
+    (tmp_path / "plain.bin").write_bytes(code)
+    (tmp_path / "zeros.bin").write_bytes(bytes(2 * PAGE))
+    (tmp_path / "pages.bin").write_bytes(b"".join(bytes([1 + page]) * PAGE for page in range(8)))
+    for name, signature in (
+        ("enclave", "sigstruct"),
+        ("loose", "sigstruct_loose"),
+        ("wrong", "sigstruct_loose"),
+        ("unmeasured", "sigstruct_unmeasured"),
+        ("entry", "sigstruct_entry"),
+    ):
+        shutil.copy(programs.enclave / signature, tmp_path / f"{name}.sig")
+    return Place(tmp_path, programs)
+
+
+def rows(**only: bool) -> list[object]:
+    return [
+        pytest.param(row, id=str(row)) for row in ROWS if all(getattr(row, k) == v for k, v in only.items())
+    ]
+
+
+@pytest.mark.parametrize("row", rows())
+def test_plain_driver_does_as_the_kernel(row: Row, place: Place) -> None:
+    place.options = []
+    program = place.program(row.program)
+    command = place.command(program, "plain", *row.words)
+    command[command.index("--") : command.index("--")] = row.options
+    done = subprocess.run(
+        command, cwd=place.folder, env=supervised.environment(), capture_output=True, text=True, check=False
+    )
+    if done.stdout.startswith("EXIT-SKIP"):
+        pytest.skip(done.stdout.partition(" ")[2].strip())
+    assert done.stdout.endswith("EXIT-SUCCESS\n"), done.stdout[-2000:] + done.stderr[-2000:]
+    assert not place.audit.exists()
+
+
+@pytest.mark.parametrize("isolation", ["hidden", "off"])
+@pytest.mark.parametrize("row", rows())
+def test_policy_refuses_what_it_must_and_nothing_else(row: Row, isolation: str, place: Place) -> None:
+    program = place.program(row.program)
+    place.options = [*place.policy(row.policy, program), "--paranoid", "--isolation", isolation, *row.options]
+    place.run(program, "policy", *row.words)
+    denials = place.denials()
+    assert bool(denials) == row.refused
+    assert all(denial.denied and not denial.permissive and denial.errno == "EACCES" for denial in denials)
+    assert all(denial.pid > 0 and denial.exe for denial in denials)
+
+
+@pytest.mark.parametrize("row", rows())
+def test_permissive_policy_only_tells(row: Row, place: Place) -> None:
+    program = place.program(row.program)
+    place.options = [*place.policy(row.policy, program), "--permissive", *row.options]
+    place.run(program, "plain", *row.words)
+    denials = place.denials()
+    assert bool(denials) == row.refused
+    assert all(denial.permissive and denial.errno == "" for denial in denials)
