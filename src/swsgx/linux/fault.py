@@ -30,6 +30,7 @@ from swsgx.linux.failures import FailurePoint
 from swsgx.linux.outcome import OK, Outcome, Refuser, refuse
 from swsgx.linux.provenance import Subject
 from swsgx.linux.reclaim import EpcFull
+from swsgx.linux.sticky import Approval
 from swsgx.linux.vma import PROT_ACCESS, PROT_WRITE, Vma, shown_prot
 from swsgx.native.abi import VmaBits
 from swsgx.trace import Reason
@@ -374,11 +375,11 @@ def _bring(
     careful = failures.armed or driver.cpu.any_locked()
     count = 1 if careful else min(count, room, 1 + epc.free_count)
     if encl.security is not None:
-        reason = hooks.augmenting(encl, subject, first, count, explicit=explicit)
-        if reason is not None:
+        answer = hooks.augmenting(encl, subject, first, count, explicit=explicit)
+        if answer.reason is not None:
             epc.unread(np.array([frame], np.uint32))
             driver.shrink(encl, va_page)
-            return 0, hooks.denied(reason)
+            return 0, hooks.denied(answer.reason)
     address = Linaddr(encl.base + first * PAGE_SIZE)
     if careful:
         fault = _eaug(encl, frame, address)
@@ -394,6 +395,8 @@ def _bring(
         count = len(frames)
         eaug.run(driver.cpu, encl.secs_address, frames, address)
     encl.insert(first, count, PageType.REG, PROT_ACCESS)
+    if encl.security is not None:
+        encl.security.pages.approve(first, count, Approval(subject, answer.allowed))
     encl.augmented += count
     driver.count("eaug", count)
     return count, None

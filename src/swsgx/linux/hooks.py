@@ -36,7 +36,7 @@ from swsgx.linux.security import (
     Receive,
     judge,
 )
-from swsgx.linux.sticky import Identity, PageRange
+from swsgx.linux.sticky import Allowance, Identity, PageRange
 from swsgx.native.abi import VmaBits
 from swsgx.trace import Reason
 
@@ -81,11 +81,16 @@ class Judgement:
         subject: who asked.
         prot: that was allowed: R 1, W 2, X 4.
         generation: of the policy that allowed it.
+        allowed: who allowed it, and by which rules.
+        withdrawn: why the policy that was loaded since does not allow it, in words; empty: it does. What was mapped
+            executable has lost X then.
     """
 
     subject: Subject | None
     prot: int
     generation: int
+    allowed: tuple[Allowance, ...] = ()
+    withdrawn: str = ""
 
 
 def denied(reason: Reason) -> Outcome:
@@ -219,8 +224,8 @@ def loading(
 
 def initialising(
     encl: Encl, task: Task, address: int, sigstruct: Sigstruct, mrenclave: bytes
-) -> tuple[Answer, Identity]:
-    """EINIT that would succeed; ``address`` is where the SIGSTRUCT was read."""
+) -> tuple[Answer, Init]:
+    """EINIT that would succeed, and the event; ``address`` is where the SIGSTRUCT was read."""
     identity = Identity(
         mrenclave,
         mrsigner(sigstruct),
@@ -240,12 +245,10 @@ def initialising(
         origin=origins.pop() if len(origins) == 1 else None,
         pages=page_range(encl, encl.base, encl.base + encl.size),
     )
-    return judge(encl.driver.security, event), identity
+    return judge(encl.driver.security, event), event
 
 
-def augmenting(
-    encl: Encl, subject: Subject | None, first: int, count: int, *, explicit: bool
-) -> Reason | None:
+def augmenting(encl: Encl, subject: Subject | None, first: int, count: int, *, explicit: bool) -> Answer:
     """EAUG of pages."""
     prots = mapped_prots(encl, first, first + count)
     event = Augment(
@@ -256,7 +259,7 @@ def augmenting(
         explicit=explicit,
         mapped=int(np.bitwise_or.reduce(prots, initial=0)),
     )
-    return judge(encl.driver.security, event).reason
+    return judge(encl.driver.security, event)
 
 
 def modifying(
@@ -300,12 +303,14 @@ def mapping(encl: Encl, subject: Subject | None, call: str, start: int, end: int
     )
 
 
-def remember_mapping(encl: Encl, vma: Vma | None, subject: Subject | None) -> None:
-    """A mapping that was allowed has happened."""
+def remember_mapping(
+    encl: Encl, vma: Vma | None, subject: Subject | None, allowed: tuple[Allowance, ...]
+) -> None:
+    """A mapping that was allowed has happened; ``allowed``: by whom."""
     if encl.security is None or vma is None:
         return
     encl.security.pages.mapped(*encl.clip(vma.start, vma.end), vma.prot)
-    vma.judgement = Judgement(subject, vma.prot, encl.driver.security.generation)
+    vma.judgement = Judgement(subject, vma.prot, encl.driver.security.generation, allowed)
 
 
 def receiving(encl: Encl, subject: Subject, previous: Subject | None) -> Reason | None:
@@ -356,7 +361,11 @@ def judged_again(vma: Vma) -> None:
     answer = judge(hooks, mapping(encl, judgement.subject, "fault", vma.start, vma.end, vma.prot))
     if answer.reason is not None and vma.prot & int(VmaBits.X):
         own.mm.protect(vma, vma.prot & ~int(VmaBits.X))
-    vma.judgement = Judgement(judgement.subject, vma.prot, hooks.generation)
+    if answer.reason is None:
+        vma.judgement = Judgement(judgement.subject, vma.prot, hooks.generation, answer.allowed)
+    else:  # what is left of it is there because it was allowed once
+        why = f"{answer.reason.rule} ({answer.reason.source})"
+        vma.judgement = Judgement(judgement.subject, vma.prot, hooks.generation, judgement.allowed, why)
 
 
 def policy_changed(driver: Driver) -> None:

@@ -21,7 +21,7 @@ from swsgx.linux.encl import EnclaveMapping
 from swsgx.linux.engine import Engine, ModelOnly
 from swsgx.linux.failures import FailurePoint
 from swsgx.linux.outcome import OK, Outcome, refuse
-from swsgx.linux.security import Subject, judge
+from swsgx.linux.security import ALLOWED, Answer, Subject, judge
 from swsgx.linux.syscalls import madvise, mmap, mprotect, mremap, munmap
 from swsgx.linux.task import SourceVma
 from swsgx.linux.vma import (
@@ -367,27 +367,30 @@ class AddressSpace:
     @staticmethod
     def _copy(child: AddressSpace, vma: Vma, subject: Subject | None) -> None:
         encl = vma.encl
-        allowed = encl.security is None or AddressSpace._may_copy(vma, subject)
-        joined = allowed and vma.mapping is not None and child.join(encl, "fork").ok
+        answer = ALLOWED if encl.security is None else AddressSpace._ask_to_copy(vma, subject)
+        joined = answer is not None and vma.mapping is not None and child.join(encl, "fork").ok
         mapping = child.mappings[encl] if joined else None
         copy = Vma(vma.start, vma.end, vma.prot, vma.may, vma.file, mapping)
         child._list(copy)
-        if joined:
-            hooks.remember_mapping(encl, copy, subject)
+        if joined and answer is not None:
+            hooks.remember_mapping(encl, copy, subject, answer.allowed)
         if mapping is not None and vma.mapping is not None:
             first, last = mapping.clip(vma.start, vma.end)
             mapping.bits[first:last] = vma.mapping.bits[first:last]
             child._attach(mapping)
 
     @staticmethod
-    def _may_copy(vma: Vma, subject: Subject | None) -> bool:
-        """What security modules say. A page's flags are its own, so a copy of a mapping cannot make them stale."""
+    def _ask_to_copy(vma: Vma, subject: Subject | None) -> Answer | None:
+        """What security modules say; None: no. A page's flags are its own, so a copy of a mapping cannot make them
+        stale.
+        """
         encl = vma.encl
         if vma.mapping is None or encl.used_by(subject) is not None:
-            return False
+            return None
         with encl.guard:
             event = hooks.mapping(encl, subject, "fork", vma.start, vma.end, vma.prot)
-            return judge(encl.driver.security, event).reason is None
+            answer = judge(encl.driver.security, event)
+            return answer if answer.reason is None else None
 
     def exit(self) -> None:
         """The process ends, or executes another program: all mappings go, and the address space from all lists."""

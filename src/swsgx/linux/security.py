@@ -18,13 +18,24 @@ from swsgx.isa.address import Linaddr
 from swsgx.isa.flags import Attributes, PageType
 from swsgx.isa.sigstruct import Sigstruct
 from swsgx.linux.provenance import Extent, Origin, OriginClass, OriginFile, Provenance, Subject
-from swsgx.linux.sticky import NO_GRANTS, EnclaveFacts, Grant, Identity, PageFlag, PageRange
+from swsgx.linux.sticky import (
+    NO_GRANTS,
+    Allowance,
+    Approval,
+    EnclaveFacts,
+    Grant,
+    Identity,
+    PageFlag,
+    PageRange,
+)
 from swsgx.trace import Reason
 
 __all__ = [
     "ALLOWED",
     "NO_GRANTS",
+    "Allowance",
     "Answer",
+    "Approval",
     "Augment",
     "Create",
     "Debug",
@@ -291,6 +302,8 @@ class Answer:
         obligations: what the pages of a load owe.
         grants, tolerated: what an init brings the enclave, as in :class:`EnclaveFacts`.
         label: what an init names the enclave; empty: nobody did.
+        allowed: who allowed it, and by which rules. It is kept beside what happens, for people to ask, and decides
+            nothing: two answers can be equal without it.
     """
 
     reason: Reason | None = None
@@ -298,6 +311,7 @@ class Answer:
     grants: Grant = NO_GRANTS
     tolerated: Grant = NO_GRANTS
     label: str = ""
+    allowed: tuple[Allowance, ...] = field(default=(), compare=False)
 
 
 #: Yes, without obligation and without grant.

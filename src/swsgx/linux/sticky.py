@@ -17,10 +17,12 @@ import numpy.typing as npt
 
 from swsgx.isa.address import PAGE_SIZE
 from swsgx.isa.flags import Attributes, PageType
-from swsgx.linux.provenance import Origin
+from swsgx.linux.provenance import Origin, Subject
 
 __all__ = [
     "NO_GRANTS",
+    "Allowance",
+    "Approval",
     "EnclaveFacts",
     "EnclaveSecurity",
     "Grant",
@@ -75,6 +77,35 @@ class PageFlag(IntFlag):
     """Added by EAUG."""
     ADMITTED = 16
     """The security stack let it in."""
+
+
+@dataclass(frozen=True, slots=True)
+class Allowance:
+    """One security module's yes.
+
+    Attributes:
+        module: its name.
+        rules: where its policy says so, such as ``"acme.te:14"``; none: it has no policy, or needed no rule.
+        overruled: the rule, in words, by which it refused without effect, since refusals are only recorded; empty: it
+            did allow it.
+    """
+
+    module: str
+    rules: tuple[str, ...] = ()
+    overruled: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Approval:
+    """What was allowed, to whom and by whom.
+
+    Attributes:
+        subject: who asked; None: nobody knows who.
+        allowed: every module's answer, in the order of asking.
+    """
+
+    subject: Subject | None
+    allowed: tuple[Allowance, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -231,7 +262,10 @@ class StickyState:
     Attributes:
         flags, obligations, origins: as in :class:`PageRange`, but obligations also when they are discharged.
         births: how many times a page was removed here: what grows only, grows between two of them.
+        source_pages: pages from the start of the source file; of pages that come from a file.
+        approvals: index into ``approved`` plus one; 0: a hole, or the stack does not say who allowed the page.
         extents: each origin once.
+        approved: who let pages in, each once.
     """
 
     def __init__(self, pages: int) -> None:
@@ -239,8 +273,12 @@ class StickyState:
         self.obligations: Bytes = np.zeros(pages, np.uint8)
         self.origins: Words = np.zeros(pages, np.uint32)
         self.births: Words = np.zeros(pages, np.uint32)
+        self.source_pages: Words = np.zeros(pages, np.uint32)
+        self.approvals: Words = np.zeros(pages, np.uint32)
         self.extents: list[Origin] = []
+        self.approved: list[Approval] = []
         self._known: dict[Origin, int] = {}
+        self._known_approvals: dict[Approval, int] = {}
 
     def born(self, first: int, count: int, mapped: Bytes, *, augmented: bool) -> None:
         """Pages appear that the stack has let in. What maps their addresses now, maps them.
@@ -253,8 +291,8 @@ class StickyState:
         start = PageFlag.ADMITTED | (PageFlag.AUGMENTED | PageFlag.EVER_W if augmented else PageFlag(0))
         last = first + count
         self.flags[first:last] = _of_prots(mapped) | np.uint8(start)
-        self.obligations[first:last] = 0
-        self.origins[first:last] = 0
+        for array in (self.obligations, self.origins, self.source_pages, self.approvals):
+            array[first:last] = 0
 
     def loaded(
         self, first: int, count: int, origin: Origin | None, obligations: Grant, *, measured: bool
@@ -262,9 +300,22 @@ class StickyState:
         """Of pages that were born by EADD: where they come from, and what they owe."""
         last = first + count
         self.origins[first:last] = self._index(origin)
+        if origin is not None and origin.inode:
+            start = origin.offset // PAGE_SIZE
+            self.source_pages[first:last] = np.arange(start, start + count, dtype=np.uint64)
         self.obligations[first:last] = int(obligations)
         if measured:
             self.flags[first:last] |= np.uint8(PageFlag.MEASURED)
+
+    def approve(self, first: int, count: int, approval: Approval) -> None:
+        """Of pages that were born: who has let them in."""
+        if not approval.allowed:
+            return
+        at = self._known_approvals.get(approval)
+        if at is None:
+            self.approved.append(approval)
+            at = self._known_approvals[approval] = len(self.approved)
+        self.approvals[first : first + count] = at
 
     def _index(self, origin: Origin | None) -> int:
         if origin is None:
@@ -290,7 +341,7 @@ class StickyState:
     def removed(self, first: int, count: int) -> None:
         """EREMOVE: nothing is known of the pages any more."""
         last = first + count
-        for array in (self.flags, self.obligations, self.origins):
+        for array in (self.flags, self.obligations, self.origins, self.source_pages, self.approvals):
             array[first:last] = 0
         self.births[first:last] += np.uint32(1)
 
@@ -310,6 +361,8 @@ class EnclaveSecurity:
             enclave's mutex.
         pages: from CREATE on; has no pages before.
         label, grants, tolerated, identity: as in :class:`EnclaveFacts`; from INIT on.
+        approval: who allowed INIT; None before it.
+        sigstruct: where the SIGSTRUCT was read from; None: not known, or before INIT.
     """
 
     def __init__(self) -> None:
@@ -319,6 +372,8 @@ class EnclaveSecurity:
         self.grants = NO_GRANTS
         self.tolerated = NO_GRANTS
         self.identity: Identity | None = None
+        self.approval: Approval | None = None
+        self.sigstruct: Origin | None = None
 
     def settle(self, pages: int) -> None:
         """CREATE succeeded."""

@@ -28,7 +28,8 @@ from swsgx.linux.outcome import ERESTARTSYS, OK, Outcome, Refuser
 from swsgx.linux.profile import NoexecRule
 from swsgx.linux.provenance import Origin
 from swsgx.linux.reclaim import EpcFull
-from swsgx.linux.sticky import Grant
+from swsgx.linux.security import Answer
+from swsgx.linux.sticky import Approval
 from swsgx.linux.task import BadAddress, SourceVma, Task, TaskMemory
 from swsgx.linux.uapi import PAGE_MEASURE
 from swsgx.trace import Reason
@@ -274,7 +275,7 @@ class _Judged:
         self._request = request
         self._first = first
         self._start = start
-        self._loaded: list[tuple[int, int, Origin | None, Grant]] = []
+        self._loaded: list[tuple[int, int, Origin | None, Answer]] = []
         self.reason: Reason | None = None
 
     def admit(self, position: int, contents: memoryview) -> int:
@@ -296,19 +297,20 @@ class _Judged:
                 self.reason = answer.reason
                 break
             index = (position + done) // PAGE_SIZE
-            self._loaded.append((index, extent.size // PAGE_SIZE, extent.origin, answer.obligations))
+            self._loaded.append((index, extent.size // PAGE_SIZE, extent.origin, answer))
             done += extent.size
         return done // PAGE_SIZE
 
     def remember(self, added: int) -> None:
         """That many pages, from the first on, were added."""
         security = self._request.encl.security
-        for index, count, origin, obligations in self._loaded:
-            count = min(count, added - index)
+        for index, count, origin, answer in self._loaded:
+            first, count = self._first + index, min(count, added - index)
             if security is not None and count > 0:
                 security.pages.loaded(
-                    self._first + index, count, origin, obligations, measured=self._request.measured
+                    first, count, origin, answer.obligations, measured=self._request.measured
                 )
+                security.pages.approve(first, count, Approval(self._request.task.subject, answer.allowed))
 
 
 def _eadd(

@@ -137,7 +137,8 @@ class IdentityRules(Module):
         rule = self._rule(facts)
         if rule is None:
             return ALLOW
-        given = Allow(grants=_grants(rule) if rule.allow and isinstance(event, Init) else NO_GRANTS)
+        granted = _grants(rule) if rule.allow and isinstance(event, Init) else NO_GRANTS
+        given = Allow(grants=granted, because=(str(rule.rule.place),))
         if rule.allow:
             return given
         return Deny(

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import hashlib
 import threading
-from collections.abc import Iterator
+from collections.abc import Hashable, Iterator
 from dataclasses import dataclass
 from typing import ClassVar, Protocol, runtime_checkable
 
@@ -24,9 +24,11 @@ import numpy as np
 from swsgx.isa.address import PAGE_SIZE
 from swsgx.lsm.appraisal import Keyring, appraise
 from swsgx.lsm.labels import Labels, file_of, unmodified
+from swsgx.lsm.listed import Listed, ListedEntry
 from swsgx.lsm.measurement import Digest, Entry, MeasurementError, encl_aug, encl_init, encl_load, file_entry
 from swsgx.lsm.module import (
     ALLOW,
+    Allow,
     Answer,
     Augment,
     CommitFailed,
@@ -59,8 +61,10 @@ _FileKey = tuple[str, int, int]
 class EntrySink(Protocol):
     """Where entries go: :class:`~swsgx.lsm.measurement_log.MeasurementLog`, say."""
 
-    def add(self, entry: Entry, /) -> None:
+    def add(self, entry: Entry, /) -> int:
         """Append, then extend.
+
+        Returns: its number in the list; the first is 1.
 
         Raises:
             MeasurementError: it was not appended.
@@ -112,7 +116,7 @@ class _Sources:
     """What is known of the sources of one enclave that is being built."""
 
     def __init__(self) -> None:
-        self.logged: set[tuple[object, int]] = set()
+        self.logged: set[tuple[Hashable, int]] = set()
         self.appraised: dict[tuple[_FileKey, IntegrityRule], Reason | None] = {}
         self.files: dict[_FileKey, _Seen] = {}
 
@@ -129,11 +133,16 @@ class _Sources:
 
 
 class Memory:
-    """What outlives a policy: which sources of which enclaves have entries, and what was found in their files."""
+    """What outlives a policy: which sources of which enclaves have entries, and what was found in their files.
+
+    Attributes:
+        listed: the entries; they are remembered also when nothing more is loaded.
+    """
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._enclaves: dict[int, _Sources] = {}
+        self.listed = Listed()
 
     def of(self, enclave: int) -> _Sources:
         """The sources of an enclave."""
@@ -251,6 +260,18 @@ class Integrity(Module):
         rule = self.store.decide(action, facts)
         return rule if rule is not None and rule.applies else None
 
+    # Telling.
+
+    def entry_of(self, enclave: int, origin: Origin | None, ceiling: int) -> ListedEntry | None:
+        """The entry of the list that stands for pages that ADD_PAGES brought; None: there is none.
+
+        Args:
+            enclave: its number.
+            origin: where the pages were copied from.
+            ceiling: R 1, W 2, X 4.
+        """
+        return self.memory.listed.load(enclave, _source(origin), ceiling)
+
     # Committing.
 
     def commit(self, event: Event, answer: Answer) -> None:
@@ -274,8 +295,8 @@ class Integrity(Module):
         if rule is None:
             return
         known = self.memory.of(event.enclave.number)
-        violation = origin is not None and (origin.file is None or origin.writers or origin.unwatched)
-        source = (_key(origin), origin.kind, violation) if origin is not None else _anonymous(event.origin)
+        violation = origin is not None and _violates(origin)
+        source = _source(event.origin)
         if (source, event.ceiling) in known.logged:
             return
         copied = Digest(_MEASURED_BY, event.digest(_MEASURED_BY))
@@ -296,7 +317,8 @@ class Integrity(Module):
             measured=event.measured,
             copied=copied,
         )
-        self._add(entry.entry(pcr=rule.pcr, violation=violation))
+        added = self._add(entry.entry(pcr=rule.pcr, violation=violation))
+        self.memory.listed.loaded(event.enclave.number, source, event.ceiling, added)
         known.logged.add((source, event.ceiling))
 
     @staticmethod
@@ -338,7 +360,7 @@ class Integrity(Module):
             svn=identity.isvsvn,
             grants=(answer.grants | answer.tolerated).permissions,
         )
-        self._add(entry.entry(pcr=rule.pcr))
+        self.memory.listed.initialised(event.enclave.number, self._add(entry.entry(pcr=rule.pcr)))
 
     def _aug(self, event: EnclaveEvent, offset: int, length: int) -> None:
         rule = self._rule("measure", event, "ENCLAVE_AUG", _EXEC, None)
@@ -352,17 +374,29 @@ class Integrity(Module):
             mrenclave=identity.mrenclave if identity is not None else b"",
             mrsigner=identity.mrsigner if identity is not None else b"",
         )
-        self._add(entry.entry(pcr=rule.pcr))
+        added = self._add(entry.entry(pcr=rule.pcr))
+        self.memory.listed.augmented(event.enclave.number, offset, length, added)
 
-    def _add(self, entry: Entry) -> None:
+    def _add(self, entry: Entry) -> ListedEntry:
         try:
-            self.log.add(entry)
+            return ListedEntry(self.log.add(entry), entry)
         except (MeasurementError, PcrError) as error:
             raise CommitFailed(str(error)) from error
 
 
 def _key(origin: Origin) -> _FileKey:
     return origin.path, origin.device, origin.inode
+
+
+def _violates(origin: Origin) -> bool:
+    """Whether a digest of the file would say nothing of what was copied."""
+    return origin.file is None or origin.writers or origin.unwatched
+
+
+def _source(origin: Origin | None) -> Hashable:
+    """What one entry stands for: all that comes from there."""
+    file = file_of(origin)
+    return (_key(file), file.kind, _violates(file)) if file is not None else _anonymous(origin)
 
 
 def _anonymous(origin: Origin | None) -> OriginClass:
@@ -392,7 +426,7 @@ def _reason(rule: str, found: str, origin: Origin) -> Reason:
 
 def _refused(reason: Reason | None, rule: IntegrityRule, permissions: tuple[str, ...]) -> Verdict:
     if reason is None:
-        return ALLOW
+        return Allow(because=(str(rule.rule.place),))
     return Deny(reason.rule, permissions, reason.expected, reason.found, rule=str(rule.rule.place))
 
 

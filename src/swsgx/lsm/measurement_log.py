@@ -77,8 +77,10 @@ class MeasurementLog:
                         "has the TPM been restarted? Name a new file"
                     )
 
-    def add(self, entry: Entry) -> None:
+    def add(self, entry: Entry) -> int:
         """Append an entry, then extend it.
+
+        Returns: its number in the list; the first is 1.
 
         After a failure nothing more is added: the entry may stand in the list without being in the register, and a
         later one must not hide that.
@@ -107,6 +109,7 @@ class MeasurementLog:
             self._broken = f"entry {len(self.entries)} was not extended"
             self.pcrs.extend(entry.pcr, digests)
             self._broken = ""
+            return len(self.entries)
 
     def close(self) -> None:
         """Close the file; a second time does nothing. The registers stay open."""
@@ -135,7 +138,7 @@ class UnfiledLog:
     entries: list[Entry] = field(default_factory=list, init=False)
     _lock: threading.Lock = field(default_factory=threading.Lock, init=False, repr=False)
 
-    def add(self, entry: Entry) -> None:
+    def add(self, entry: Entry) -> int:
         """As :meth:`MeasurementLog.add`.
 
         Raises:
@@ -144,6 +147,7 @@ class UnfiledLog:
         with self._lock:
             self.entries.append(entry)
             self.pcrs.extend(entry.pcr, bank_digests(entry, self.pcrs.algorithms))
+            return len(self.entries)
 
     def close(self) -> None:
         """Nothing is open."""

@@ -103,6 +103,8 @@ class Allow:
         audited: it is to be recorded all the same (auditallow), with the following.
         permissions: that were needed.
         rule: where the policy says so, such as ``"te:14"``.
+        because: all rules that were needed, whether it is to be recorded or not: ``("acme.te:14",)``. Kept for whoever
+            asks later who allowed it (``swsgx mappings``).
     """
 
     grants: Grant = NO_GRANTS
@@ -110,6 +112,7 @@ class Allow:
     audited: bool = False
     permissions: tuple[str, ...] = ()
     rule: str = ""
+    because: tuple[str, ...] = ()
 
 
 #: Yes, and nothing else to say.
@@ -121,9 +124,14 @@ class Obligations:
     """Yes, if the enclave's identity turns out to be granted these; of a load only.
 
     A module that says this hands out grants itself: an obligation that it never grants could not be discharged.
+
+    Attributes:
+        grants: what is owed.
+        because: as of :class:`Allow`.
     """
 
     grants: Grant
+    because: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

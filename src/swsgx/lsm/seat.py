@@ -125,6 +125,9 @@ class Seat:
 
     def _fits(self, event: Event, answer: Allow | Obligations) -> bool:
         """Whether the hook, and this module, can say so."""
+        because: object = answer.because
+        if not isinstance(because, tuple) or not all(isinstance(rule, str) for rule in because):
+            return False
         if isinstance(answer, Obligations):
             return self.hands_out_grants and isinstance(event, Load)
         given = answer.grants | answer.tolerated

@@ -17,7 +17,7 @@ import threading
 from collections.abc import Collection, Sequence
 from enum import Enum
 
-from swsgx.linux.security import NO_GRANTS, Answer, EnclaveEvent, Event, Grant, Init
+from swsgx.linux.security import NO_GRANTS, Allowance, Answer, EnclaveEvent, Event, Grant, Init
 from swsgx.lsm import page_rules
 from swsgx.lsm.capability import Capability
 from swsgx.lsm.decision import Audit, Decision, recorded
@@ -146,13 +146,17 @@ class Stack:
         obligations = NO_GRANTS
         strict, lenient = _ALL, _ALL
         allowed: list[tuple[str, Allow | Obligations]] = []
+        by: list[Allowance] = []
         for seat in seats:
             verdict = seat.ask(event if seat.runs_directly else copies())
             if isinstance(verdict, Deny):
                 reason = self._refuse(event, seat.name, verdict)
                 if reason is not None:
                     return Answer(reason)
+                by.append(Allowance(seat.name, (verdict.rule,) if verdict.rule else (), verdict.reason))
                 verdict = verdict.otherwise
+            else:
+                by.append(Allowance(seat.name, verdict.because))
             granted, lent = NO_GRANTS, NO_GRANTS
             if isinstance(verdict, Allow):
                 granted, lent = verdict.grants, verdict.grants | verdict.tolerated
@@ -172,7 +176,11 @@ class Stack:
             self._record_allowed(event, name, verdict)
         if not isinstance(event, Init):
             strict = tolerated = NO_GRANTS
-        return Answer(None, obligations, strict, tolerated, label)
+        return Answer(None, obligations, strict, tolerated, label, tuple(by))
+
+    def module(self, name: str) -> Module | None:
+        """The module that is called so, now; None: there is none."""
+        return next((seat.module for seat in self._seats if seat.name == name), None)
 
     def commit(self, event: Event, answer: Answer) -> Reason | None:
         """Let all modules record what happens; the first that cannot refuses it."""

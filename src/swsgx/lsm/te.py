@@ -19,6 +19,7 @@ Where the answers come from is an :class:`Authority`: a policy of our own, or th
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Iterable
 from typing import ClassVar, Protocol
 
 from swsgx.isa.flags import PageType
@@ -204,18 +205,26 @@ class TypeEnforcement(Module):
         """What an enclave of this type may do to itself."""
         grants, tolerated = Grant.MODTYPE, NO_GRANTS
         told: list[str] = []
-        rule = ""
+        rule, because = "", []
         for grant in _ITS_OWN:
             (permission,) = grant.permissions
             decision = self.authority.query(enclave, enclave, permission)
             if decision.allowed:
                 grants |= grant
+                because.append(decision)
                 if decision.auditallow:
                     told.append(permission)
                     rule = rule or _place(decision)
             elif decision.permissive:
                 tolerated |= grant
-        return Allow(grants, tolerated, audited=bool(told), permissions=tuple(told), rule=rule)
+        return Allow(
+            grants,
+            tolerated,
+            audited=bool(told),
+            permissions=tuple(told),
+            rule=rule,
+            because=_places(because),
+        )
 
     # The enclave is used.
 
@@ -258,6 +267,9 @@ class TypeEnforcement(Module):
                 permissive=all(decisions[name].permissive for name in lacking),
                 otherwise=passed,
             )
+        places = _places(decisions.values())
+        if places:
+            passed = dataclasses.replace(passed, because=tuple(dict.fromkeys((*places, *passed.because))))
         told = [name for name, decision in decisions.items() if decision.auditallow]
         if not told or not isinstance(passed, Allow):
             return passed
@@ -267,6 +279,11 @@ class TypeEnforcement(Module):
             permissions=(*told, *passed.permissions),
             rule=_place(decisions[told[0]]),
         )
+
+
+def _places(decisions: Iterable[Decision]) -> tuple[str, ...]:
+    """Where the rules stand, each once."""
+    return tuple(dict.fromkeys(place for place in map(_place, decisions) if place))
 
 
 def _place(decision: Decision) -> str:

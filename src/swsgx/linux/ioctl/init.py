@@ -19,8 +19,7 @@ from swsgx.linux import hooks
 from swsgx.linux.failures import FailurePoint
 from swsgx.linux.outcome import ERESTARTSYS, OK, Outcome, Refuser
 from swsgx.linux.profile import InitCheck
-from swsgx.linux.security import Answer
-from swsgx.linux.sticky import Identity
+from swsgx.linux.security import Answer, Approval, Init
 from swsgx.linux.task import BadAddress, Task
 from swsgx.linux.uapi import EnclaveInit
 from swsgx.trace import Reason
@@ -221,13 +220,13 @@ def _einit(request: _Request) -> Outcome:
     token = memory.place(bytes(Einittoken.size_of), 512)
     hash_words = lepubkeyhash_words(mrsigner(request.sigstruct))
 
-    answers: list[tuple[Answer, Identity]] = []
+    answers: list[tuple[Answer, Init]] = []
 
     def ask(mrenclave: bytes, signer: bytes) -> None:
-        answer, identity = hooks.initialising(encl, task, request.address, request.sigstruct, mrenclave)
+        answer, event = hooks.initialising(encl, task, request.address, request.sigstruct, mrenclave)
         if answer.reason is not None:
             raise _Refused(answer.reason)
-        answers.append((answer, identity))
+        answers.append((answer, event))
 
     result = LeafResult()
     try:
@@ -274,7 +273,9 @@ def _einit(request: _Request) -> Outcome:
         )
     encl.initialised = True
     if encl.security is not None and answers:
-        answer, encl.security.identity = answers[-1]
+        answer, event = answers[-1]
+        encl.security.identity, encl.security.sigstruct = event.identity, event.origin
+        encl.security.approval = Approval(event.subject, answer.allowed)
         encl.security.label = answer.label
         encl.security.grants, encl.security.tolerated = answer.grants, answer.tolerated
     return OK

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from swsgx.isa.address import PAGE_SIZE, Linaddr, is_aligned
 from swsgx.linux import hooks
 from swsgx.linux.outcome import Outcome, done, refuse
-from swsgx.linux.security import Subject, judge
+from swsgx.linux.security import ALLOWED, Answer, Subject, judge
 from swsgx.linux.task import READ_IMPLIES_EXEC
 from swsgx.linux.vma import (
     MAP_FIXED,
@@ -115,23 +115,24 @@ def mmap(mm: AddressSpace, request: Request) -> Outcome:
         return refused
     encl = request.file.encl
     if encl.security is None:
-        return _map(mm, request)
+        return _map(mm, request, ALLOWED)
     reason = encl.used_by(request.subject)
     if reason is not None:
         return hooks.denied(reason)
     with encl.guard:
         # What the driver itself will refuse, nobody is asked.
         start, end = request.address, request.address + request.size
+        answer = ALLOWED
         if encl.may_map(start, end, request.prot, request.personality, "mmap").ok:
             event = hooks.mapping(encl, request.subject, "mmap", start, end, request.prot)
-            reason = judge(encl.driver.security, event).reason
-            if reason is not None:
-                return hooks.denied(reason)
-        return _map(mm, request)
+            answer = judge(encl.driver.security, event)
+            if answer.reason is not None:
+                return hooks.denied(answer.reason)
+        return _map(mm, request, answer)
 
 
-def _map(mm: AddressSpace, request: Request) -> Outcome:
-    """From where it changes something."""
+def _map(mm: AddressSpace, request: Request, answer: Answer) -> Outcome:
+    """From where it changes something; ``answer``: what security modules said."""
     file, encl = request.file, request.file.encl
     driver = file.driver
     start, end = request.address, request.address + request.size
@@ -162,7 +163,7 @@ def _map(mm: AddressSpace, request: Request) -> Outcome:
         return _refuse(
             request, errno.ENOMEM, "the host can map the range", f"{request.size:#x} bytes", str(error)
         )
-    hooks.remember_mapping(encl, vma, request.subject)
+    hooks.remember_mapping(encl, vma, request.subject, answer.allowed)
     return done(start)
 
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import errno
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from swsgx.isa.address import PAGE_SIZE, is_aligned
 from swsgx.linux import hooks
 from swsgx.linux.outcome import OK, Outcome, refuse
-from swsgx.linux.security import Answer, Map, Subject
+from swsgx.linux.security import Allowance, Answer, Map, Subject
 from swsgx.linux.task import READ_IMPLIES_EXEC
 from swsgx.linux.vma import PROT_ACCESS, PROT_EXEC, PROT_READ, Vma, shown_prot
 
@@ -56,20 +57,36 @@ def mprotect(
     prot &= PROT_ACCESS
     judged = [vma.encl for vma in mm.overlapping(address, end) if vma.encl.security is not None]
     if not judged:
-        return _all(mm, address, end, prot, rier, personality, subject)
+        return _all(mm, address, end, prot, rier, personality, _Approved(subject))
     with hooks.guarded(judged):
-        refused = _ask(mm, address, end, prot, rier, personality, subject)
-        return _all(mm, address, end, prot, rier, personality, subject) if refused is None else refused
+        approved = _ask(mm, address, end, prot, rier, personality, subject)
+        if isinstance(approved, Outcome):
+            return approved
+        return _all(mm, address, end, prot, rier, personality, approved)
+
+
+@dataclass
+class _Approved:
+    """What security modules said.
+
+    Attributes:
+        subject: who asks.
+        by_start: who allowed it, by the address where a mapping, or the part of one, begins.
+    """
+
+    subject: Subject | None
+    by_start: dict[int, tuple[Allowance, ...]] = field(default_factory=dict)
 
 
 def _ask(
     mm: AddressSpace, address: int, end: int, prot: int, rier: bool, personality: int, subject: Subject | None
-) -> Outcome | None:
+) -> Outcome | _Approved:
     """Have security modules decide about all mappings of the range before the first is changed.
 
     So their refusal changes nothing, other than the driver's own. What the driver would refuse they are not asked.
     """
     asked: list[tuple[Encl, Map, Answer]] = []
+    approved = _Approved(subject)
     at = address
     while at < end:
         vma = mm.vma_at(at)
@@ -93,11 +110,12 @@ def _ask(
         reason = encl.driver.security.commit(event, answer)
         if reason is not None:
             return hooks.denied(reason)
-    return None
+        approved.by_start[event.address] = answer.allowed
+    return approved
 
 
 def _all(
-    mm: AddressSpace, address: int, end: int, prot: int, rier: bool, personality: int, subject: Subject | None
+    mm: AddressSpace, address: int, end: int, prot: int, rier: bool, personality: int, approved: _Approved
 ) -> Outcome:
     at = address
     while at < end:
@@ -106,7 +124,7 @@ def _all(
             return _refuse(errno.ENOMEM, "the whole range is mapped", "no gap", f"a gap at {at:#x}")
         wanted = prot | (PROT_EXEC if rier and vma.may & PROT_EXEC else 0)
         stop = min(vma.end, end)
-        refused = _one(mm, vma, at, stop, wanted, personality, subject)
+        refused = _one(mm, vma, at, stop, wanted, personality, approved)
         if not refused.ok:
             return refused
         at = stop
@@ -114,7 +132,7 @@ def _all(
 
 
 def _one(
-    mm: AddressSpace, vma: Vma, start: int, end: int, prot: int, personality: int, subject: Subject | None
+    mm: AddressSpace, vma: Vma, start: int, end: int, prot: int, personality: int, approved: _Approved
 ) -> Outcome:
     """The part of the range that lies in one mapping."""
     encl = vma.encl
@@ -140,5 +158,5 @@ def _one(
             mm.protect(changed, prot)
     except OSError as error:
         return _refuse(errno.ENOMEM, "the host can protect the range", "success", str(error))
-    hooks.remember_mapping(encl, changed, subject)
+    hooks.remember_mapping(encl, changed, approved.subject, approved.by_start.get(start, ()))
     return OK

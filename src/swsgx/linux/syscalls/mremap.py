@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from swsgx.isa.address import PAGE_SIZE, is_aligned
 from swsgx.linux import hooks
 from swsgx.linux.outcome import Outcome, done, refuse
-from swsgx.linux.security import Subject, judge
+from swsgx.linux.security import ALLOWED, Approval, Subject, judge
 from swsgx.linux.syscalls.munmap import munmap
 from swsgx.linux.vma import TASK_SIZE, Vma
 
@@ -111,22 +111,24 @@ def _move(
         return _refuse(errno.ENOMEM, "room for more mappings", mm.max_map_count, len(mm.vmas))
     vma = mm.vma_at(address)
     if vma is None or vma.encl.security is None:
-        return _moved(mm, address, old, new, flags, new_address, subject)
+        return _moved(mm, address, old, new, flags, new_address, Approval(subject))
     encl = vma.encl
     reason = encl.used_by(subject)
     if reason is not None:
         return hooks.denied(reason)
+    answer = ALLOWED
     with encl.guard:
         if _resizable(vma, address, min(old, new), new, flags) is None:
             event = hooks.mapping(encl, subject, "mremap", new_address, new_address + new, vma.prot)
-            reason = judge(encl.driver.security, event).reason
-            if reason is not None:
-                return hooks.denied(reason)
-        return _moved(mm, address, old, new, flags, new_address, subject)
+            answer = judge(encl.driver.security, event)
+            if answer.reason is not None:
+                return hooks.denied(answer.reason)
+        approval = Approval(subject, answer.allowed)
+        return _moved(mm, address, old, new, flags, new_address, approval)
 
 
 def _moved(
-    mm: AddressSpace, address: int, old: int, new: int, flags: int, new_address: int, subject: Subject | None
+    mm: AddressSpace, address: int, old: int, new: int, flags: int, new_address: int, approval: Approval
 ) -> Outcome:
     """mremap_to, from where it changes something."""
     if flags & MREMAP_FIXED:
@@ -153,6 +155,6 @@ def _moved(
         mm.insert(copy)
     except OSError as error:
         return _refuse(errno.ENOMEM, "the host can map the new range", f"{new:#x} bytes", str(error))
-    hooks.remember_mapping(copy.encl, copy, subject)
+    hooks.remember_mapping(copy.encl, copy, approval.subject, approval.allowed)
     mm.clear(address, address + old)
     return done(new_address)
