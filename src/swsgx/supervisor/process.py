@@ -82,6 +82,7 @@ class TargetProcess:
         busy: one is being given.
         stale: enclaves that nobody enters before the process has done what is decided of its mappings.
         unconfirmed: token of the last answer with calls, if it need not be told how they ended; 0: none.
+        forks: copies of it that are about to be made.
         ended: it is gone, or another program.
     """
 
@@ -97,6 +98,7 @@ class TargetProcess:
         self.turns: deque[Any] = deque()
         self.busy = False
         self.unconfirmed = 0
+        self.forks = 0
         self.ended = False
         self.stale: list[EnclaveMapping] = []
         self._areas: list[tuple[int, int]] = []
