@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import threading
 
 import pytest
 
@@ -10,9 +11,12 @@ from swsgx.isa.address import PAGE_SIZE
 from swsgx.isa.leaves import Enclu
 from swsgx.linux.access import poke
 from swsgx.linux.device import EnclaveFile
+from swsgx.linux.outcome import Outcome
 from swsgx.linux.security import NO_GRANTS, Grant, PageFlag
 from swsgx.linux.syscalls.mremap import MREMAP_FIXED, MREMAP_MAYMOVE
+from swsgx.lsm.module import ALLOW, Event, Verdict
 from swsgx.lsm.page_rules import NAME
+from swsgx.lsm.seat import Seat
 from swsgx.lsm.stack import Mode
 from tests.make.judged import APP, LOADER, Granting, Judged, judged
 from tests.make.running import NEW, TO_TCS, Running
@@ -303,3 +307,35 @@ def test_accepting_a_copy_into_a_new_page_does_not_make_it_executable() -> None:
     made, one = running(NO_GRANTS)
     assert one.execute(Enclu.EACCEPTCOPY, 0x207, 9, 0).fault is None
     made.refused(lambda: made.protect(9, 1, RX), "execdirty", "augexec")
+
+
+def test_two_processes_that_ask_at_once_are_not_both_allowed() -> None:
+    made, file = with_rwx_page()
+    other = made.world.mm.fork(subject=APP)
+    second: list[Outcome] = []
+    thread = threading.Thread(target=lambda: second.append(made.map(file, 4, 1, RX, other, APP)))
+
+    class Slow(Granting):
+        """Lets the other one ask while this one is being decided."""
+
+        name = "slow"
+        hands_out_grants = False
+
+        def init(self, event: Event) -> Verdict:
+            return ALLOW
+
+        def map(self, event: Event) -> Verdict:
+            if not thread.ident:
+                thread.start()
+                thread.join(0.1)
+                assert not second
+            return ALLOW
+
+    # As one of the package it is called by whoever asks, so that only the driver keeps the two apart.
+    Slow.__module__ = "swsgx.lsm.slow"
+    made.stack._seats.append(Seat(Slow(), 60))
+    assert made.map(file, 4, 1, RW).ok
+    thread.join()
+    assert [outcome.errno for outcome in second] == [errno.EACCES]
+    made.check()
+    other.exit()

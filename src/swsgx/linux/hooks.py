@@ -103,11 +103,12 @@ def facts(encl: Encl) -> EnclaveFacts:
     """The enclave as it is now."""
     security = encl.security
     if security is None:
-        return EnclaveFacts(encl.number, encl.base, encl.size, encl.initialised)
+        return EnclaveFacts(encl.number, encl.base, encl.size, encl.attributes, encl.initialised)
     return EnclaveFacts(
         encl.number,
         encl.base,
         encl.size,
+        encl.attributes,
         encl.initialised,
         security.label,
         security.grants,

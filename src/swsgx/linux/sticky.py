@@ -108,6 +108,7 @@ class EnclaveFacts:
     Attributes:
         number: for people, and in audit records.
         base, size: ELRANGE, bytes; 0 before CREATE.
+        attributes: of its SECS; 0 before CREATE.
         initialised: INIT was done.
         label: its security label; empty if it has none.
         grants: what it may do beyond the rules; none before INIT.
@@ -118,11 +119,17 @@ class EnclaveFacts:
     number: int
     base: int = 0
     size: int = 0
+    attributes: int = 0
     initialised: bool = False
     label: str = ""
     grants: Grant = NO_GRANTS
     tolerated: Grant = NO_GRANTS
     identity: Identity | None = None
+
+    @property
+    def debug(self) -> bool:
+        """ATTRIBUTES.DEBUG."""
+        return bool(self.attributes & Attributes.DEBUG)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -244,7 +251,10 @@ class StickyState:
             augmented: by EAUG.
         """
         start = PageFlag.ADMITTED | (PageFlag.AUGMENTED | PageFlag.EVER_W if augmented else PageFlag(0))
-        self.flags[first : first + count] = _of_prots(mapped) | np.uint8(start)
+        last = first + count
+        self.flags[first:last] = _of_prots(mapped) | np.uint8(start)
+        self.obligations[first:last] = 0
+        self.origins[first:last] = 0
 
     def loaded(
         self, first: int, count: int, origin: Origin | None, obligations: Grant, *, measured: bool

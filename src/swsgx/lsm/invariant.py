@@ -122,7 +122,6 @@ def _of_vma(
         yield from breach(
             there & augmented, "is executable, was added by EAUG, and its enclave lacks augexec"
         )
-        yield from breach(~there, "is a hole that is mapped executable, and its enclave lacks augexec")
     if vma.prot & PROT_WRITE and not held & Grant.MAPWX:
         yield f"{vma!r} is writable and executable, and enclave {encl.number} lacks mapwx"
 

@@ -60,7 +60,8 @@ class Grants:
         streak = self._streaks.get(mapping) if mapping is not None else None
         if mapping is None or streak is None or streak.next != index or streak.length < _IN_A_ROW:
             return False
-        if mapping.grant.busy or not process.engine.can_grant(encl):
+        # A copy of the process would have the pages as they are by chance, and not know it.
+        if process.forks or mapping.grant.busy or not process.engine.can_grant(encl):
             return False
         reserved = reserve(encl, mapping, index, streak.size)
         if reserved is None:

@@ -69,6 +69,7 @@ class TargetProcess:
         turns: answers that wait for those before them; the service's own.
         busy: one is being given.
         unconfirmed: token of the last answer with calls, if it need not be told how they ended; 0: none.
+        forks: copies of it that are about to be made.
         ended: it is gone, or another program.
     """
 
@@ -84,6 +85,7 @@ class TargetProcess:
         self.turns: deque[Any] = deque()
         self.busy = False
         self.unconfirmed = 0
+        self.forks = 0
         self.ended = False
         self._areas: list[tuple[int, int]] = []
         self._areas_of = 0

@@ -735,6 +735,7 @@ class Service:
         def copy() -> None:
             carrier.token = next(self._tokens)
             with process.mm.lock, self._lock:
+                process.forks -= 1
                 waiting = [step for turn in process.turns for step in turn.carrier.steps]
                 engine = process.engine.fork(waiting)
                 child = process.mm.fork(engine)
@@ -744,6 +745,7 @@ class Service:
                 engine.keep_attached(mapping.encl for mapping in child.mappings.values())
                 self._forks[carrier.token] = _Fork(process, child, engine)
 
+        process.forks += 1
         self._queue(process, _Turn(notification, memory, request, carrier, copy))
 
     def _forked(self, notification: Notification, memory: TargetMemory, request: Request) -> None:
