@@ -63,7 +63,7 @@ class Row:
         program: in ``tests/programs/sgx``.
         words: its arguments but the first.
         policy: ``te``, ``listed`` (identity, by MRENCLAVE), ``unlisted``, ``any`` (whoever signed), ``nobody`` (types,
-            and the program has none), or the name of a module.
+            and the program has none), ``unable`` (types, and it may not execute its enclaves), or the name of a module.
         refused: whether anything is refused under it.
         options: of ``swsgx run``.
     """
@@ -105,6 +105,7 @@ ROWS = (
     Row("A24", "policy_source", ("code.bin", "init"), "unlisted"),
     Row("A25-A27", "policy_whole"),
     Row("A28-A31", "policy_obliged"),
+    Row("A31", "policy_early", policy="unable"),
     Row("P1", "policy_approved", refused=False),
     Row("P1", "policy_approved", policy="no_unmeasured_exec", refused=False),
     Row("P1", "policy_approved", policy="any", refused=False),
@@ -133,10 +134,11 @@ class Place:
 
     def policy(self, kind: str, program: Path) -> list[str]:
         """Options for a policy."""
-        if kind in ("te", "nobody"):
+        if kind in ("te", "nobody", "unable"):
             text = TYPES.format(
-                folder=_plain(self.folder), program=_plain(program) if kind == "te" else "/none"
+                folder=_plain(self.folder), program="/none" if kind == "nobody" else _plain(program)
             )
+            text = text.replace(" map_exec", "") if kind == "unable" else text
         elif kind in ("any", "listed", "unlisted"):
             text = IDENTITY.format(default="ALLOW" if kind == "any" else "DENY")
             if kind == "listed":

@@ -605,6 +605,12 @@ class Service:
         security.reload(self.settings.tell, self.processes())
         self._check()
 
+    def judge_again(self) -> None:
+        """Something else is known than when mappings were allowed: those that would not be allowed now lose X."""
+        security = self.settings.security
+        if security is not None:
+            security.judge_again(self.processes())
+
     def _check(self) -> None:
         """In a paranoid run: what the security modules promise holds.
 
