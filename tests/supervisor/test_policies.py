@@ -106,6 +106,7 @@ ROWS = (
     Row("A25-A27", "policy_whole"),
     Row("A28-A31", "policy_obliged"),
     Row("A31", "policy_early", policy="unable"),
+    Row("paths", "policy_namespace"),
     Row("P1", "policy_approved", refused=False),
     Row("P1", "policy_approved", policy="no_unmeasured_exec", refused=False),
     Row("P1", "policy_approved", policy="any", refused=False),
@@ -231,7 +232,7 @@ def test_policy_refuses_what_it_must_and_nothing_else(row: Row, isolation: str, 
     denials = place.denials()
     assert bool(denials) == row.refused
     assert all(denial.denied and not denial.permissive and denial.errno == "EACCES" for denial in denials)
-    assert all(denial.pid > 0 and denial.exe for denial in denials)
+    assert all(denial.pid > 0 and (denial.exe or row.name == "paths") for denial in denials)
 
 
 @pytest.mark.parametrize("row", rows())
@@ -390,8 +391,11 @@ def _reloaded(running: Running) -> str:
     return str(running.front.stderr.readline()).rstrip("\n")
 
 
+@pytest.mark.parametrize("first", ["enter", "fork", "orphan"])
 @pytest.mark.parametrize("isolation", ["hidden", "off"])
-def test_reload_takes_the_right_to_execute_away_from_what_is_mapped(isolation: str, place: Place) -> None:
+def test_reload_takes_the_right_to_execute_away_from_what_is_mapped(
+    isolation: str, first: str, place: Place
+) -> None:
     program = place.program("policy_reload")
     options = [
         *place.policy("te", program),
@@ -402,15 +406,17 @@ def test_reload_takes_the_right_to_execute_away_from_what_is_mapped(isolation: s
         str(place.audit),
     ]
     policy = Path(options[1])
-    with Running([program, "policy"], options, cwd=place.folder) as running:
+    with Running([program, "policy", first], options, cwd=place.folder) as running:
         assert running.line() == "USED"
-        policy.write_text(policy.read_text().replace(" map_exec", ""))
+        lost = "use map_read map_write map_exec" if first == "orphan" else " map_exec"
+        policy.write_text(policy.read_text().replace(lost, "debug" if first == "orphan" else ""))
         assert _reloaded(running) == "swsgx run: the policy is loaded again"
         running.say("go on")
         status, said, told = running.end()
     assert (status, told) == (0, ""), said
     assert said.endswith("EXIT-SUCCESS\n")
-    assert all("map_exec" in denial.permissions for denial in place.denials())
+    assert place.denials()
+    assert first == "orphan" or all("map_exec" in denial.permissions for denial in place.denials())
 
 
 @pytest.mark.parametrize("isolation", ["hidden", "off"])

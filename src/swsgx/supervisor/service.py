@@ -815,6 +815,7 @@ class Service:
         engine.memory = TargetMemory(pid)
         engine.begin_watching()
         process = TargetProcess(next(self._keys), pid, mm, engine, found.parent.state_address)
+        process.inherit()
         try:
             memory.write(process.state_address + TargetState.key.offset, struct.pack("<Q", process.key))
         except BadAddress:  # it is being killed
