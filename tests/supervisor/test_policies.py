@@ -7,8 +7,11 @@ that only records.
 
 from __future__ import annotations
 
+import hashlib
+import json
 import re
 import shutil
+import signal
 import subprocess
 import sys
 from dataclasses import dataclass, field
@@ -20,8 +23,11 @@ import pytest
 from swsgx.isa.sigstruct import Sigstruct
 from swsgx.lsm.audit import Decision
 from swsgx.lsm.audit_reader import read_events
+from swsgx.lsm.measurement import Digest
+from swsgx.lsm.measurement_list import parse_binary
 from tests.make import supervised
 from tests.make.native_enclave import NEEDS_GCC
+from tests.make.paging import Running
 from tests.make.sgx_program import Programs, enclave_source
 
 pytestmark = NEEDS_GCC
@@ -57,7 +63,7 @@ class Row:
         program: in ``tests/programs/sgx``.
         words: its arguments but the first.
         policy: ``te``, ``listed`` (identity, by MRENCLAVE), ``unlisted``, ``any`` (whoever signed), ``nobody`` (types,
-            and the program has none), or the name of a module.
+            and the program has none), ``unable`` (types, and it may not execute its enclaves), or the name of a module.
         refused: whether anything is refused under it.
         options: of ``swsgx run``.
     """
@@ -94,10 +100,13 @@ ROWS = (
     Row("A20", "policy_unmeasured", ("code", "add"), "no_unmeasured_exec"),
     Row("A21", "policy_unmeasured", ("entry", "init")),
     Row("A21", "policy_unmeasured", ("entry", "add"), "no_unmeasured_exec"),
+    Row("A22", "policy_race"),
     Row("A23-A32", "policy_partial"),
     Row("A24", "policy_source", ("code.bin", "init"), "unlisted"),
     Row("A25-A27", "policy_whole"),
     Row("A28-A31", "policy_obliged"),
+    Row("A31", "policy_early", policy="unable"),
+    Row("paths", "policy_namespace"),
     Row("P1", "policy_approved", refused=False),
     Row("P1", "policy_approved", policy="no_unmeasured_exec", refused=False),
     Row("P1", "policy_approved", policy="any", refused=False),
@@ -126,10 +135,11 @@ class Place:
 
     def policy(self, kind: str, program: Path) -> list[str]:
         """Options for a policy."""
-        if kind in ("te", "nobody"):
+        if kind in ("te", "nobody", "unable"):
             text = TYPES.format(
-                folder=_plain(self.folder), program=_plain(program) if kind == "te" else "/none"
+                folder=_plain(self.folder), program="/none" if kind == "nobody" else _plain(program)
             )
+            text = text.replace(" map_exec", "") if kind == "unable" else text
         elif kind in ("any", "listed", "unlisted"):
             text = IDENTITY.format(default="ALLOW" if kind == "any" else "DENY")
             if kind == "listed":
@@ -222,7 +232,7 @@ def test_policy_refuses_what_it_must_and_nothing_else(row: Row, isolation: str, 
     denials = place.denials()
     assert bool(denials) == row.refused
     assert all(denial.denied and not denial.permissive and denial.errno == "EACCES" for denial in denials)
-    assert all(denial.pid > 0 and denial.exe for denial in denials)
+    assert all(denial.pid > 0 and (denial.exe or row.name == "paths") for denial in denials)
 
 
 @pytest.mark.parametrize("row", rows())
@@ -233,3 +243,235 @@ def test_permissive_policy_only_tells(row: Row, place: Place) -> None:
     denials = place.denials()
     assert bool(denials) == row.refused
     assert all(denial.permissive and denial.errno == "" for denial in denials)
+
+
+# Refusals.
+
+
+def _machine(running: Running) -> Any:
+    command = [sys.executable, "-c", "from swsgx.cli.entry import main; main()", "stat", "--json"]
+    done = subprocess.run(command, env=supervised.environment(), capture_output=True, text=True, check=True)
+    return next(tree for tree in json.loads(done.stdout)["trees"] if tree["front"] == running.front.pid)[
+        "machine"
+    ]
+
+
+def test_a_refusal_changes_no_figure_and_gives_one_record(place: Place) -> None:
+    program = place.program("policy_trace")
+    options = [*place.policy("te", program), "--audit", str(place.audit), "--paranoid"]
+    with Running([program, "policy"], options, cwd=place.folder) as running:
+        assert running.line() == "begin"
+        before = _machine(running)
+        for count, hook in enumerate(("load", "init", "mmap", "mprotect", "modify"), start=1):
+            running.say("go on")
+            assert running.line() == hook
+            assert _machine(running) == before
+            denials = place.denials()
+            assert len(denials) == count
+            assert denials[-1].hook == hook.replace("mmap", "map").replace("mprotect", "map")
+        running.say("end")
+        status, said, told = running.end()
+    assert (status, told) == (0, "")
+    assert said.endswith("EXIT-SUCCESS\n")
+
+
+def test_reason_of_a_refusal_is_explained(place: Place) -> None:
+    program = place.program("policy_module")
+    place.options = [*place.policy("nobody", program), "--explain"]
+    done = place.finish(program, "policy")
+    assert done.stdout.endswith('open(SGX_ENCLAVE, O_RDWR): expected success, found "Permission denied"\n')
+    assert "swsgx run: open hook gave EACCES\n" in done.stderr
+    assert "allow unlabeled_t sgx_device_t : enclave { open }" in done.stderr
+    assert "security module te" in done.stderr
+
+
+MODULES = """
+import time
+from swsgx.lsm.module import ALLOW, Deny, Module
+
+class Raises(Module):
+    name = "raises"
+    def load(self, event):
+        raise RuntimeError("a bug")
+
+class Hangs(Module):
+    name = "hangs"
+    def load(self, event):
+        time.sleep(1000)
+
+class Nonsense(Module):
+    name = "nonsense"
+    def load(self, event):
+        return True
+
+class Commits(Module):
+    name = "commits"
+    def commit(self, event, answer):
+        if event.hook == "load":
+            raise OSError("no space")
+
+class Fine(Module):
+    name = "fine"
+    def load(self, event):
+        if event.origin is not None and event.origin.path.endswith("/code.bin"):
+            return Deny("no code.bin here", ("execute",), found=event.origin.path)
+        return ALLOW
+"""
+
+
+@pytest.fixture
+def installed(tmp_path: Path) -> Path:
+    """A folder with security modules of a third party, found by their entry points."""
+    folder = tmp_path / "installed"
+    (folder / "others-1.dist-info").mkdir(parents=True)
+    (folder / "others.py").write_text(MODULES, encoding="utf-8")
+    (folder / "others-1.dist-info" / "METADATA").write_text(
+        "Metadata-Version: 2.1\nName: others\nVersion: 1\n"
+    )
+    names = ("Raises", "Hangs", "Nonsense", "Commits", "Fine")
+    points = "".join(f"{name.lower()} = others:{name}\n" for name in names)
+    (folder / "others-1.dist-info" / "entry_points.txt").write_text(f"[swsgx.lsm]\n{points}")
+    return folder
+
+
+@pytest.mark.parametrize("module", ["raises", "hangs", "nonsense", "commits", "fine"])
+def test_module_of_a_third_party_that_fails_has_refused(module: str, place: Place, installed: Path) -> None:
+    program = place.program("policy_module")
+    place.options = ["--lsm", module, "--paranoid"]
+    environment = supervised.environment()
+    environment["PYTHONPATH"] += f":{installed}"
+    place.run(program, "policy", env=environment)
+    denials = place.denials()
+    assert [denial.lsm for denial in denials] == [module]
+    assert denials[0].reason == ("" if module == "fine" else "module-failure")
+    assert denials[0].source.path == str(place.folder / "code.bin")
+    place.options.append("--permissive")
+    place.run(program, "plain", env=environment)
+
+
+# Policies.
+
+
+def test_policy_with_a_mistake_starts_nothing(place: Place) -> None:
+    bad = place.folder / "bad.te"
+    bad.write_text("policy_module(bad, 1.0)\ntype a_t;\nallow a_t b_t : enclave use;\n")
+    place.options = ["--policy", str(bad)]
+    done = place.finish(Path("/bin/touch"), str(place.folder / "started"))
+    assert done.returncode == 2
+    assert f"{bad}:3:11: " in done.stderr
+    assert "    allow a_t b_t : enclave use;\n              ^\n" in done.stderr
+    assert not (place.folder / "started").exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--policy", "/nowhere.te"], "/nowhere.te: No such file or directory"),
+        (["--lsm", "nobody"], "no security module is called nobody"),
+        (["--paranoid"], "--paranoid is about security modules: give --policy or --lsm"),
+        (
+            ["--lsm", "no_unmeasured_exec", "--audit", "/nowhere/audit"],
+            "/nowhere/audit: the audit log cannot be",
+        ),
+    ],
+)
+def test_security_option_that_cannot_be_starts_nothing(options: list[str], said: str, place: Place) -> None:
+    command = [*supervised.swsgx_run()[:-1], *options, "--", "/bin/touch", str(place.folder / "started")]
+    done = subprocess.run(
+        command, env=supervised.environment(), capture_output=True, text=True, check=False, cwd=place.folder
+    )
+    assert done.returncode == 2
+    assert said in done.stderr
+    assert not (place.folder / "started").exists()
+
+
+def _reloaded(running: Running) -> str:
+    assert running.front.stderr is not None
+    running.front.send_signal(signal.SIGHUP)
+    return str(running.front.stderr.readline()).rstrip("\n")
+
+
+@pytest.mark.parametrize("first", ["enter", "fork", "orphan"])
+@pytest.mark.parametrize("isolation", ["hidden", "off"])
+def test_reload_takes_the_right_to_execute_away_from_what_is_mapped(
+    isolation: str, first: str, place: Place
+) -> None:
+    program = place.program("policy_reload")
+    options = [
+        *place.policy("te", program),
+        "--paranoid",
+        "--isolation",
+        isolation,
+        "--audit",
+        str(place.audit),
+    ]
+    policy = Path(options[1])
+    with Running([program, "policy", first], options, cwd=place.folder) as running:
+        assert running.line() == "USED"
+        lost = "use map_read map_write map_exec" if first == "orphan" else " map_exec"
+        policy.write_text(policy.read_text().replace(lost, "debug" if first == "orphan" else ""))
+        assert _reloaded(running) == "swsgx run: the policy is loaded again"
+        running.say("go on")
+        status, said, told = running.end()
+    assert (status, told) == (0, ""), said
+    assert said.endswith("EXIT-SUCCESS\n")
+    assert place.denials()
+    assert first == "orphan" or all("map_exec" in denial.permissions for denial in place.denials())
+
+
+@pytest.mark.parametrize("isolation", ["hidden", "off"])
+def test_reload_of_a_policy_with_a_mistake_keeps_the_old_one(isolation: str, place: Place) -> None:
+    program = place.program("policy_reload")
+    options = [*place.policy("te", program), "--paranoid", "--isolation", isolation]
+    policy = Path(options[1])
+    with Running([program, "plain"], options, cwd=place.folder) as running:
+        assert running.line() == "USED"
+        good = policy.read_text()
+        policy.write_text(good + "allow x_t y_t : enclave use;\n")
+        assert _reloaded(running) == "swsgx run: the old policy stays"
+        assert running.front.stderr is not None
+        told = [running.front.stderr.readline() for _ in range(6)]
+        assert f"{policy}:{good.count(chr(10)) + 1}:7: " in told[0]
+        policy.write_text(good)
+        assert _reloaded(running) == "swsgx run: the policy is loaded again"
+        running.say("go on")
+        status, said, rest = running.end()
+    assert (status, rest) == (0, ""), said
+    assert said.endswith("EXIT-SUCCESS\n")
+
+
+MEASURE = """
+measure func=ENCLAVE_LOAD mask=MAY_EXEC template=encl-load
+measure func=ENCLAVE_INIT template=encl-init
+"""
+
+
+@pytest.mark.parametrize("form", ["ima-buf", "own"])
+def test_code_of_a_file_is_in_the_measurement_list(form: str, place: Place) -> None:
+    program, measured = place.program("policy_approved"), place.folder / "measurements"
+    rules = place.folder / "measure.integrity"
+    rules.write_text(MEASURE, encoding="utf-8")
+    place.options = [*place.policy("te", program), "--policy", str(rules), "--paranoid"]
+    place.options += ["--measurements", str(measured), "--measurements-form", form]
+    place.run(program, "policy")
+    assert place.denials() == []
+    entries = parse_binary(measured.read_bytes())
+    assert [entry.template for entry in entries] == (
+        ["encl-load", "encl-init"] if form == "own" else ["ima-buf", "ima-buf"]
+    )
+    load, init = [entry.event() for entry in entries]
+    code = hashlib.sha256((place.folder / "code.bin").read_bytes()).digest()
+    assert load.fields["digest"] == Digest("sha256", code)
+    assert load.path == str(place.folder / "code.bin")
+    assert init.path == str(place.folder / "enclave.sig")
+
+
+def test_run_without_a_policy_loads_no_module() -> None:
+    code = (
+        "import sys, swsgx.cli.run, swsgx.supervisor.run, swsgx.supervisor.service; "
+        "print([name for name in sys.modules if name.startswith(('swsgx.lsm', 'lark'))])"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=supervised.environment(), capture_output=True, text=True, check=True
+    )
+    assert done.stdout == "[]\n"

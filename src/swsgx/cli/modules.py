@@ -10,13 +10,11 @@ import click
 
 from swsgx.cli.errors import EXIT_USAGE, Refused, one_line
 from swsgx.lsm.appraisal import AppraisalError
-from swsgx.lsm.assembly import Assembled, assemble
+from swsgx.lsm.assembly import assemble
 from swsgx.lsm.audit import AuditError
-from swsgx.lsm.measurement import MeasurementError
-from swsgx.lsm.measurement_list import format_ascii
+from swsgx.lsm.measurement import Form, MeasurementError
 from swsgx.lsm.pcr import PcrError
 from swsgx.lsm.policy.errors import PolicyError
-from swsgx.lsm.stack import Stack
 from swsgx.supervisor.security import Security
 
 __all__ = ["Wanted", "security"]
@@ -34,7 +32,7 @@ class Wanted:
         enforcing: whether refusals have an effect.
         audit: file where they are recorded; None: nowhere.
         measurements: file of the measurement list; None: it is not kept.
-        form: ``binary``, written as things are measured, or ``ascii``, written when the run has ended.
+        form: templates of its entries, the value of a :class:`swsgx.lsm.measurement.Form`.
         tcti: a TPM; None: none.
         keys: files of keys whose signatures are good.
     """
@@ -47,26 +45,6 @@ class Wanted:
     form: str
     tcti: str | None
     keys: tuple[str, ...]
-
-
-@dataclass
-class _Kept:
-    """Modules whose measurement list becomes text at the end."""
-
-    assembled: Assembled
-    file: Path
-
-    @property
-    def stack(self) -> Stack:
-        return self.assembled.stack
-
-    def reload(self) -> object:
-        return self.assembled.reload()
-
-    def close(self) -> None:
-        entries = self.assembled.measurements.entries if self.assembled.measurements is not None else ()
-        self.file.write_text(format_ascii(entries), encoding="utf-8")
-        self.assembled.close()
 
 
 class _NotGood(Refused):
@@ -97,21 +75,17 @@ def security(wanted: Wanted, *, paranoid: bool) -> Security:
         click.ClickException: a file, a name or a place is not good. Exit status 2.
     """
     before = _open_files()
-    text = wanted.measurements is not None and wanted.form == "ascii"
-    binary = wanted.measurements if not text else None
     try:
         assembled = assemble(
             [str(_absolute(path)) for path in wanted.policy],
             modules=wanted.modules,
             enforcing=wanted.enforcing,
             audit=_absolute(wanted.audit) if wanted.audit is not None else None,
-            measurements=_absolute(binary) if binary is not None else None,
+            measurements=_absolute(wanted.measurements) if wanted.measurements is not None else None,
+            form=Form(wanted.form),
             tcti=wanted.tcti,
             keys=[_absolute(key) for key in wanted.keys],
         )
-        kept = _Kept(assembled, _absolute(wanted.measurements)) if text and wanted.measurements else assembled
-        if isinstance(kept, _Kept):
-            kept.file.write_text("", encoding="utf-8")
     except PolicyError as error:
         for problem in error.problems:
             first, *rest = problem.lines()
@@ -125,4 +99,4 @@ def security(wanted: Wanted, *, paranoid: bool) -> Security:
     files = _open_files() - before
     for fd in files:
         os.set_inheritable(fd, False)
-    return Security(kept, files, paranoid=paranoid)
+    return Security(assembled, files, paranoid=paranoid)

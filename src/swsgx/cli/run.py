@@ -73,10 +73,10 @@ def _opened(path: str) -> int:
 )
 @click.option(
     "--measurements-form",
-    type=click.Choice(["binary", "ascii"]),
-    default="binary",
+    type=click.Choice(["ima-buf", "own"]),
+    default="ima-buf",
     show_default=True,
-    help="How: as a verifier reads it, or for people, when the run has ended.",
+    help="Its entries: as IMA's verifiers know them, or with templates of their own.",
 )
 @click.option("--tpm", metavar="TCTI", default=None, help="Extend the PCRs of this TPM; else emulated ones.")
 @click.option(

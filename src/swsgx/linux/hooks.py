@@ -36,7 +36,7 @@ from swsgx.linux.security import (
     Receive,
     judge,
 )
-from swsgx.linux.sticky import Allowance, Identity, PageRange
+from swsgx.linux.sticky import Allowance, Identity, PageFlag, PageRange
 from swsgx.native.abi import VmaBits
 from swsgx.trace import Reason
 
@@ -55,6 +55,7 @@ __all__ = [
     "extents",
     "facts",
     "guarded",
+    "initialised",
     "initialising",
     "judged_again",
     "loading",
@@ -81,14 +82,16 @@ class Judgement:
         subject: who asked.
         prot: that was allowed: R 1, W 2, X 4.
         generation: of the policy that allowed it.
+        initialised: the enclave was: who it is was known.
         allowed: who allowed it, and by which rules.
-        withdrawn: why the policy that was loaded since does not allow it, in words; empty: it does. What was mapped
-            executable has lost X then.
+        withdrawn: why it would not be allowed now, in words, the policy or the enclave being another one since; empty: it
+            would. What was mapped executable has lost X then.
     """
 
     subject: Subject | None
     prot: int
     generation: int
+    initialised: bool
     allowed: tuple[Allowance, ...] = ()
     withdrawn: str = ""
 
@@ -310,7 +313,8 @@ def remember_mapping(
     if encl.security is None or vma is None:
         return
     encl.security.pages.mapped(*encl.clip(vma.start, vma.end), vma.prot)
-    vma.judgement = Judgement(subject, vma.prot, encl.driver.security.generation, allowed)
+    generation = encl.driver.security.generation
+    vma.judgement = Judgement(subject, vma.prot, generation, encl.initialised, allowed)
 
 
 def receiving(encl: Encl, subject: Subject, previous: Subject | None) -> Reason | None:
@@ -343,11 +347,11 @@ def provisioning(encl: Encl, subject: Subject | None) -> Reason | None:
     return judge(encl.driver.security, Provision(subject=subject, enclave=facts(encl))).reason
 
 
-# When the policy has changed.
+# When the policy, or what is known of the enclave, has changed.
 
 
 def judged_again(vma: Vma) -> None:
-    """First fault in a mapping since the policy changed: if it would not be allowed now, it loses X.
+    """First fault in a mapping since the policy changed, or since INIT: if it would not be allowed now, it loses X.
 
     The address space's lock and the enclave's guard are held.
 
@@ -356,16 +360,29 @@ def judged_again(vma: Vma) -> None:
     """
     encl, judgement, own = vma.encl, vma.judgement, vma.mapping
     hooks = encl.driver.security
-    if encl.security is None or own is None or judgement is None or judgement.generation == hooks.generation:
+    if encl.security is None or own is None or judgement is None:
+        return
+    if (judgement.generation, judgement.initialised) == (hooks.generation, encl.initialised):
         return
     answer = judge(hooks, mapping(encl, judgement.subject, "fault", vma.start, vma.end, vma.prot))
     if answer.reason is not None and vma.prot & int(VmaBits.X):
         own.mm.protect(vma, vma.prot & ~int(VmaBits.X))
-    if answer.reason is None:
-        vma.judgement = Judgement(judgement.subject, vma.prot, hooks.generation, answer.allowed)
-    else:  # what is left of it is there because it was allowed once
-        why = f"{answer.reason.rule} ({answer.reason.source})"
-        vma.judgement = Judgement(judgement.subject, vma.prot, hooks.generation, judgement.allowed, why)
+    # What is left of a mapping that would not be allowed now is there because it was allowed once.
+    allowed, why = answer.allowed, ""
+    if answer.reason is not None:
+        allowed, why = judgement.allowed, f"{answer.reason.rule} ({answer.reason.source})"
+    vma.judgement = Judgement(judgement.subject, vma.prot, hooks.generation, encl.initialised, allowed, why)
+
+
+def initialised(encl: Encl) -> None:
+    """INIT succeeded: mappings that were executable before are judged as those of the enclave that it is now. No lock
+    may be held.
+
+    Raises:
+        OSError: the host cannot have them fault; the enclave must not be used.
+    """
+    if encl.security is not None and (encl.security.pages.flags & np.uint8(PageFlag.EVER_X)).any():
+        encl.zap(0, encl.size // PAGE_SIZE)
 
 
 def policy_changed(driver: Driver) -> None:

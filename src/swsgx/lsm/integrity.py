@@ -25,7 +25,16 @@ from swsgx.isa.address import PAGE_SIZE
 from swsgx.lsm.appraisal import Keyring, appraise
 from swsgx.lsm.labels import Labels, file_of, unmodified
 from swsgx.lsm.listed import Listed, ListedEntry
-from swsgx.lsm.measurement import Digest, Entry, MeasurementError, encl_aug, encl_init, encl_load, file_entry
+from swsgx.lsm.measurement import (
+    Digest,
+    Entry,
+    Form,
+    MeasurementError,
+    encl_aug,
+    encl_init,
+    encl_load,
+    file_entry,
+)
 from swsgx.lsm.module import (
     ALLOW,
     Allow,
@@ -166,6 +175,7 @@ class Integrity(Module):
         keys: who may sign.
         labels: types of subjects and files; None: there are none, and no rule that asks for one matches.
         memory: of the module that this one replaces.
+        form: in which templates entries are written.
     """
 
     name: ClassVar[str] = "integrity"
@@ -177,7 +187,9 @@ class Integrity(Module):
         keys: Keyring,
         labels: Labels | None = None,
         memory: Memory | None = None,
+        form: Form = Form.IMA_BUF,
     ) -> None:
+        self.form = form
         self.store = store
         self.log = log
         self.keys = keys
@@ -317,7 +329,7 @@ class Integrity(Module):
             measured=event.measured,
             copied=copied,
         )
-        added = self._add(entry.entry(pcr=rule.pcr, violation=violation))
+        added = self._add(entry.entry(self.form, pcr=rule.pcr, violation=violation))
         self.memory.listed.loaded(event.enclave.number, source, event.ceiling, added)
         known.logged.add((source, event.ceiling))
 
@@ -360,7 +372,7 @@ class Integrity(Module):
             svn=identity.isvsvn,
             grants=(answer.grants | answer.tolerated).permissions,
         )
-        self.memory.listed.initialised(event.enclave.number, self._add(entry.entry(pcr=rule.pcr)))
+        self.memory.listed.initialised(event.enclave.number, self._add(entry.entry(self.form, pcr=rule.pcr)))
 
     def _aug(self, event: EnclaveEvent, offset: int, length: int) -> None:
         rule = self._rule("measure", event, "ENCLAVE_AUG", _EXEC, None)
@@ -374,7 +386,7 @@ class Integrity(Module):
             mrenclave=identity.mrenclave if identity is not None else b"",
             mrsigner=identity.mrsigner if identity is not None else b"",
         )
-        added = self._add(entry.entry(pcr=rule.pcr))
+        added = self._add(entry.entry(self.form, pcr=rule.pcr))
         self.memory.listed.augmented(event.enclave.number, offset, length, added)
 
     def _add(self, entry: Entry) -> ListedEntry:

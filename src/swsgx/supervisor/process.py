@@ -133,6 +133,10 @@ class TargetProcess:
         mapping.encl.store.changed()
         self.stale.append(mapping)
 
+    def inherit(self) -> None:
+        """A fork's child: its parent's mappings were copied, and what is decided of them is the child's to do, too."""
+        self.stale = [m for m in self.mm.mappings.values() if (m.bits & np.uint8(VmaBits.STALE)).any()]
+
     def done(self) -> None:
         """What was decided of the process's mappings is done. The address space's lock is held."""
         for mapping in self.stale:

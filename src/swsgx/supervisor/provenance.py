@@ -5,6 +5,9 @@ Loaded only where a run has security modules.
 What a program says of itself is not asked: the kernel says who it is, and which files its memory is of. A program with
 two threads can change a page, and its mappings, around any look at them; so bytes that were copied are compared with
 the file that is said to be their source, and where they differ, they are a modified copy, whatever the tables said.
+
+In a mount namespace of its own a program can give any file any path. A path counts only if the same file has it where we
+are, which is where the policy was written.
 """
 
 from __future__ import annotations
@@ -32,7 +35,9 @@ _NO_USER = (1 << 32) - 1
 
 
 def subject_of(tid: int) -> Subject:
-    """The process of a task. One that is dying has neither program nor label, and no user's rights."""
+    """The process of a task. One that is dying has neither program nor label, and no user's rights; one whose program
+    has another path here, or none, has no program.
+    """
     status = status_of(tid)
     pid = int(status.get("Tgid", tid))
     folder = Path("/proc") / str(pid)
@@ -40,10 +45,22 @@ def subject_of(tid: int) -> Subject:
     uid = int(status["Uid"].split("\t")[1]) if "Uid" in status else _NO_USER
     try:
         exe = str((folder / "exe").readlink())
+        program = (folder / "exe").stat()
     except OSError:
         exe = ""
+    else:
+        exe = exe if _is_here(exe, program.st_dev, program.st_ino) else ""
     label = _text(folder / ATTRIBUTE)
     return Subject(pid, uid, exe, label, ATTRIBUTE if label else "", _text(folder / "comm"))
+
+
+def _is_here(path: str, device: int, inode: int) -> bool:
+    """Whether a file has that path for us, too."""
+    try:
+        status = Path(path).stat()
+    except OSError:
+        return False
+    return (status.st_dev, status.st_ino) == (device, inode)
 
 
 def _text(path: Path) -> str:
@@ -129,11 +146,19 @@ class TargetProvenance:
             found = self._looked.extents(first, last - first)
         except ProvenanceError:
             return  # the process is gone: an unknown origin
-        for facts in found:
+        for facts in map(self._named, found):
             low, high = max(facts.start, start), min(facts.start + facts.length, end)
             cut = replace(facts, start=low, length=high - low, offset=facts.offset + low - facts.start)
             for part in self._compared(cut, contents[low - start : high - start]):
                 yield Extent(part.length, self._origin(part))
+
+    @staticmethod
+    def _named(facts: Facts) -> Facts:
+        """A file that has another path here is nobody's."""
+        named = facts.kind in (OriginClass.FILE, OriginClass.FILEMOD) and not facts.deleted
+        if not named or _is_here(facts.path, facts.device, facts.inode):
+            return facts
+        return replace(facts, kind=OriginClass.UNKNOWN)
 
     def _compared(self, facts: Facts, contents: memoryview) -> Iterator[Facts]:
         """The memory, in pieces, as a modified file where the bytes are not the file's."""

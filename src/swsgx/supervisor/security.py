@@ -97,8 +97,8 @@ class Security:
         except Exception as error:  # whatever a module does, the run goes on under the old one
             tell(f"the old policy stays: {str(error) or type(error).__name__}")
             return
-        tell("the policy is loaded again")
         self.judge_again(processes)
+        tell("the policy is loaded again")
 
     def close(self, tell: Callable[[str], None]) -> None:
         """The run has ended. ``tell``: how the user learns that refusals are missing in the audit file."""

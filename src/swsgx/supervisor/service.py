@@ -605,6 +605,12 @@ class Service:
         security.reload(self.settings.tell, self.processes())
         self._check()
 
+    def judge_again(self) -> None:
+        """Something else is known than when mappings were allowed: those that would not be allowed now lose X."""
+        security = self.settings.security
+        if security is not None:
+            security.judge_again(self.processes())
+
     def _check(self) -> None:
         """In a paranoid run: what the security modules promise holds.
 
@@ -809,6 +815,7 @@ class Service:
         engine.memory = TargetMemory(pid)
         engine.begin_watching()
         process = TargetProcess(next(self._keys), pid, mm, engine, found.parent.state_address)
+        process.inherit()
         try:
             memory.write(process.state_address + TargetState.key.offset, struct.pack("<Q", process.key))
         except BadAddress:  # it is being killed

@@ -14,10 +14,32 @@ static void wait_for_line(const char *say)
 	CHECK(fgets(line, sizeof(line), stdin) != NULL, 1);
 }
 
+static struct enclave e;
+
+/* Nothing is to be run in it: an entry's first instruction is not fetched. */
+static void without(void *thread)
+{
+	uint64_t sum = 0;
+
+	EXCEPTION(&e, thread ? 1 : 0, OP_ADD, 40, 2, &sum, 14, 0x15, in(&e, 0));
+	CHECK(sum, 0);
+}
+
+/* The mapping is there, and it is of no enclave. */
+static void orphan(void *unused)
+{
+	(void)unused;
+	peek(&e, AT_DATA);
+}
+
+static void looks(void *unused)
+{
+	(void)unused;
+	(void)*(volatile unsigned char *)in(&e, AT_DATA);
+}
+
 int main(int argc, char **argv)
 {
-	struct enclave e;
-	uint64_t sum = 0;
 
 	(void)argc;
 	begin(argv);
@@ -30,9 +52,18 @@ int main(int argc, char **argv)
 		use(&e);
 		return success();
 	}
-	/* Nothing is asked in between: the next thing is an entry, whose first instruction is not to be fetched. */
-	EXCEPTION(&e, 0, OP_ADD, 40, 2, &sum, 14, 0x15, in(&e, 0));
-	CHECK(sum, 0);
+	/* The next thing is an entry, or a child that does it first. */
+	if (has(argv, "fork"))
+		CHECK(in_child(without, &e), 0);
+	without(NULL);
+	if (has(argv, "orphan")) {
+		int status = in_child(looks, NULL);
+
+		CHECK(WIFSIGNALED(status) ? WTERMSIG(status) : 0, SIGBUS);
+		/* It cannot enter, and says so. */
+		CHECK(WEXITSTATUS(in_child(orphan, NULL)), 1);
+		return success();
+	}
 	/* What is mapped otherwise stays; new mappings are refused. */
 	FAILS(EACCES, protect(&e, 0, PAGE, RX));
 	FAILS(EACCES, map(&e, 0, PAGE, RX));
