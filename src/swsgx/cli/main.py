@@ -30,6 +30,7 @@ COMMANDS = {
     "gdb-file": "swsgx.cli.gdb",
     "inspect": "swsgx.cli.inspect",
     "keygen": "swsgx.cli.keygen",
+    "mappings": "swsgx.cli.mappings",
     "measure": "swsgx.cli.measure",
     "policy": "swsgx.cli.policy",
     "run": "swsgx.cli.run",

@@ -84,8 +84,8 @@ class Judgement:
         generation: of the policy that allowed it.
         initialised: the enclave was: who it is was known.
         allowed: who allowed it, and by which rules.
-        withdrawn: why it would not be allowed now, in words, the policy or the enclave being another one since; empty: it
-            would. What was mapped executable has lost X then.
+        withdrawn: why it would not be allowed now, in words, the policy or the enclave being another one since; empty:
+            it would. What was mapped executable has lost X then.
     """
 
     subject: Subject | None

@@ -29,7 +29,7 @@ stack, pages are also watched from mapping to mapping: :mod:`swsgx.lsm.page_rule
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import ClassVar
 
 from swsgx.linux.security import (
@@ -104,7 +104,7 @@ class Allow:
         permissions: that were needed.
         rule: where the policy says so, such as ``"te:14"``.
         because: all rules that were needed, whether it is to be recorded or not: ``("acme.te:14",)``. Kept for whoever
-            asks later who allowed it (``swsgx mappings``).
+            asks later who allowed it (``swsgx mappings``); two answers can be equal without it.
     """
 
     grants: Grant = NO_GRANTS
@@ -112,7 +112,7 @@ class Allow:
     audited: bool = False
     permissions: tuple[str, ...] = ()
     rule: str = ""
-    because: tuple[str, ...] = ()
+    because: tuple[str, ...] = field(default=(), compare=False)
 
 
 #: Yes, and nothing else to say.
@@ -131,7 +131,7 @@ class Obligations:
     """
 
     grants: Grant
-    because: tuple[str, ...] = ()
+    because: tuple[str, ...] = field(default=(), compare=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from swsgx.supervisor.process import TargetProcess
     from swsgx.supervisor.service import Service
 
-__all__ = ["machine_figures"]
+__all__ = ["machine_figures", "name_of"]
 
 
 def machine_figures(service: Service) -> dict[str, Any]:
@@ -41,7 +41,7 @@ def _process(process: TargetProcess, inside: Counter[int]) -> dict[str, Any]:
     mapped = list(process.mm.mappings)
     told: dict[str, Any] = {
         "pid": process.pid,
-        "name": _name(process.pid),
+        "name": name_of(process.pid),
         "enclaves": sorted(encl.number for encl in mapped),
         "threads": 0,
         "inside": 0,
@@ -61,8 +61,8 @@ def _process(process: TargetProcess, inside: Counter[int]) -> dict[str, Any]:
     return told
 
 
-def _name(pid: int) -> str:
-    """The program's, as ps(1) has it; empty when it is gone."""
+def name_of(pid: int) -> str:
+    """A program's name, as ps(1) has it; empty when it is gone."""
     try:
         with open(f"/proc/{pid}/comm", encoding="utf-8", errors="replace") as file:
             return file.read().rstrip("\n")

@@ -1,8 +1,10 @@
 """Who asks for the figures of a tree gets them: ``swsgx stat`` and ``swsgx top``.
 
 Loaded at the first question. The supervisor listens at a Unix socket in the abstract namespace, which goes with it and
-leaves no file. Whoever connects gets one JSON object and the end of the stream; nothing is read from him. Only the
-tree's own user and root are answered, others see the end at once (:mod:`swsgx.supervisor.trees` is the other side).
+leaves no file. Whoever connects gets one JSON object and the end of the stream; nothing is read from him. Who wants to
+know more than figures says so by the name of his own socket (:data:`ASKS`), which the kernel tells with the connection:
+so nobody waits for a question. Only the tree's own user and root are answered, others see the end at once
+(:mod:`swsgx.supervisor.trees` is the other side).
 
 The supervisor's loop writes: nobody is waited for. What a socket does not take at once is written when it can be; who
 has not read everything within :data:`PATIENCE` gets no more.
@@ -26,16 +28,21 @@ if TYPE_CHECKING:
 
     from swsgx.supervisor.service import Service
 
-__all__ = ["AT_ONCE", "PATIENCE", "UCRED", "VERSION", "Inquiries"]
+__all__ = ["ASKS", "AT_ONCE", "PATIENCE", "UCRED", "VERSION", "Inquiries"]
 
 #: Of the object; raised when something in it goes or means something else, not when something is added.
 VERSION = 1
 #: Seconds within which an answer must be read.
 PATIENCE = 5.0
+#: How the name of a socket that asks for more than figures begins, behind the zero byte of the abstract namespace. What
+#: it asks for follows, ``mappings`` or ``mappings-all``, then a slash and what makes the name one of its own.
+ASKS = "swsgx-asks/"
 #: Answers on their way at a time; who comes then is turned away.
 AT_ONCE = 32
 #: struct ucred: pid, uid, gid.
 UCRED = struct.Struct("<iII")
+#: Questions about mappings: whether also about those that are not executable.
+_MAPPINGS = {"mappings": False, "mappings-all": True}
 #: Seconds for which nobody is let in when a descriptor for him is lacking.
 _PAUSE = 1.0
 
@@ -99,7 +106,7 @@ class Inquiries:
 
     def _accept(self, service: Service | None) -> None:
         try:
-            client, _ = self._listening.accept()
+            client, name = self._listening.accept()
         except (BlockingIOError, ConnectionError, InterruptedError):
             return  # he has gone
         except OSError:
@@ -111,7 +118,7 @@ class Inquiries:
         if UCRED.unpack(credentials)[1] not in (0, os.geteuid()) or len(self._answers) >= AT_ONCE:
             client.close()
             return
-        rest = memoryview(self._text(service))
+        rest = memoryview(self._text(service, _question(name)))
         self._answers[client.fileno()] = _Answer(client, rest, time.monotonic() + PATIENCE)
         self._go_on(client.fileno())
 
@@ -132,20 +139,37 @@ class Inquiries:
             self._poll.unregister(fd)
         self._answers.pop(fd).client.close()
 
-    def _text(self, service: Service | None) -> bytes:
+    def _text(self, service: Service | None, question: str) -> bytes:
         told: dict[str, object] = {
             "version": VERSION,
             "front": self._front,
             "supervisor": os.getpid(),
             "uid": os.geteuid(),
             "program": self._program,
-            "machine": None,
         }
+        member = "mappings" if question in _MAPPINGS else "machine"
+        told[member] = None
         if service is not None:
-            from swsgx.supervisor.figures import machine_figures
-
             try:
-                told["machine"] = machine_figures(service)
+                told[member] = _answered(service, question)
             except Exception as error:  # figures are not worth a run
                 told["bug"] = f"{type(error).__name__}: {error}"
         return json.dumps(told, default=int).encode()
+
+
+def _question(name: object) -> str:
+    """What the name of a socket asks for; empty: figures. Anybody can choose any name."""
+    begin = b"\0" + ASKS.encode()
+    if not isinstance(name, bytes) or not name.startswith(begin):
+        return ""
+    return name[len(begin) :].split(b"/")[0].decode("ascii", "replace")
+
+
+def _answered(service: Service, question: str) -> dict[str, object]:
+    if question in _MAPPINGS:
+        from swsgx.supervisor.mappings import mappings_of
+
+        return mappings_of(service, everything=_MAPPINGS[question])
+    from swsgx.supervisor.figures import machine_figures
+
+    return machine_figures(service)

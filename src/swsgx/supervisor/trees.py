@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from swsgx.supervisor.inquiries import PATIENCE, UCRED, VERSION
+from swsgx.supervisor.inquiries import ASKS, PATIENCE, UCRED, VERSION
 from swsgx.supervisor.kinship import leader_of, parent_of
 from swsgx.supervisor.run import FIGURES
 
@@ -118,8 +118,12 @@ def _user(uid: int) -> str:
         return str(uid)
 
 
-def ask(tree: Tree) -> dict[str, Any]:
+def ask(tree: Tree, question: str = "") -> dict[str, Any]:
     """What a tree tells of itself: :mod:`swsgx.supervisor.inquiries` has the object.
+
+    Args:
+        tree: whom.
+        question: ``mappings`` or ``mappings-all``; empty: its figures.
 
     Raises:
         NoAnswer: it has ended, does not answer, does not answer us, or says what we do not understand.
@@ -128,6 +132,8 @@ def ask(tree: Tree) -> dict[str, Any]:
     until = time.monotonic() + _WAIT
     try:
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
+            if question:
+                connection.bind(f"\0{ASKS}{question}/{os.urandom(8).hex()}")
             _connect(connection, tree.name, until)
             _believe(connection, tree, who)
             text = _read(connection, until)
@@ -137,7 +143,12 @@ def ask(tree: Tree) -> dict[str, Any]:
         raise NoAnswer(f"{who} has ended") from None
     except OSError as error:
         raise NoAnswer(f"{who}: {error.strerror or error}") from error
-    return _understood(text, tree, who)
+    told = _understood(text, tree, who)
+    if question and "mappings" not in told:
+        raise NoAnswer(
+            f"{who} was started by an older swsgx, which does not tell its mappings: start it anew"
+        )
+    return told
 
 
 def _connect(connection: socket.socket, name: str, until: float) -> None:
