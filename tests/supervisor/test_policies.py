@@ -391,7 +391,7 @@ def _reloaded(running: Running) -> str:
     return str(running.front.stderr.readline()).rstrip("\n")
 
 
-@pytest.mark.parametrize("first", ["enter", "fork", "orphan"])
+@pytest.mark.parametrize("first", ["enter", "fork", "orphan", "inside"])
 @pytest.mark.parametrize("isolation", ["hidden", "off"])
 def test_reload_takes_the_right_to_execute_away_from_what_is_mapped(
     isolation: str, first: str, place: Place
@@ -419,12 +419,15 @@ def test_reload_takes_the_right_to_execute_away_from_what_is_mapped(
     assert first == "orphan" or all("map_exec" in denial.permissions for denial in place.denials())
 
 
+@pytest.mark.parametrize("first", ["enter", "inside"])
 @pytest.mark.parametrize("isolation", ["hidden", "off"])
-def test_reload_of_a_policy_with_a_mistake_keeps_the_old_one(isolation: str, place: Place) -> None:
+def test_reload_of_a_policy_with_a_mistake_keeps_the_old_one(
+    isolation: str, first: str, place: Place
+) -> None:
     program = place.program("policy_reload")
     options = [*place.policy("te", program), "--paranoid", "--isolation", isolation]
     policy = Path(options[1])
-    with Running([program, "plain"], options, cwd=place.folder) as running:
+    with Running([program, "plain", first], options, cwd=place.folder) as running:
         assert running.line() == "USED"
         good = policy.read_text()
         policy.write_text(good + "allow x_t y_t : enclave use;\n")

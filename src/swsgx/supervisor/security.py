@@ -112,8 +112,8 @@ class Security:
     def judge_again(self, processes: Iterable[TargetProcess]) -> None:
         """The policy has changed: mappings that would not be allowed now lose X.
 
-        The processes do it themselves, before they are answered whatever they ask next; and no thread of theirs enters
-        an enclave before it has asked. One that is inside goes on until it leaves, or faults.
+        The processes do it themselves, before they are answered whatever they ask next: make them ask. Until then no
+        thread of theirs enters an enclave; one that is inside goes on for as long.
         """
         for process in processes:
             with process.mm.lock:

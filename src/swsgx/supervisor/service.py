@@ -603,6 +603,8 @@ class Service:
             return
         self.grants.settle()
         security.reload(self.settings.tell, self.processes())
+        # Threads that are inside are made to leave, and find less when they go on.
+        self.follow(None, patience=0)
         self._check()
 
     def judge_again(self) -> None:
