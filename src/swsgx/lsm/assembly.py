@@ -170,9 +170,8 @@ class Assembled:
 
         Raises:
             OSError: a file cannot be read; or the driver's host cannot take mappings away, when the policy is new.
-            PolicyError: it has mistakes.
-            ValueError: a version goes backwards, or there are kinds of policies now that there were not, or the
-                other way round.
+            PolicyError: it has mistakes, or a version goes backwards.
+            ValueError: there are kinds of policies now that there were not, or the other way round.
             AuditError: that it was loaded cannot be recorded.
         """
         try:

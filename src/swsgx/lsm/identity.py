@@ -81,8 +81,13 @@ class IdentityRules(Module):
         return self._decide(event, facts, f"size={event.size:#x} attributes={event.attributes:#x}")
 
     def provision(self, event: Provision) -> Verdict:
+        created = event.enclave.size != 0
         facts = IdentityFacts(
-            op="ENCLAVE_PROVISION", uid=_uid(event.subject), subj_type=self._type(event.subject)
+            op="ENCLAVE_PROVISION",
+            debug=event.enclave.debug if created else None,
+            provision_key=bool(event.enclave.attributes & Attributes.PROVISIONKEY) if created else None,
+            uid=_uid(event.subject),
+            subj_type=self._type(event.subject),
         )
         return self._decide(event, facts, f"uid={facts.uid}")
 

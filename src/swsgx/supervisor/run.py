@@ -196,7 +196,7 @@ def _lacking_by_yama() -> str:
 
 def _is_supervised() -> bool:
     """Whether this process has the image itself: a run inside a run."""
-    with open("/proc/self/maps", encoding="utf-8", errors="replace") as maps:
+    with open("/proc/self/maps", encoding="utf-8", errors="replace", newline="\n") as maps:
         return any(line.startswith(f"{IMAGE_BASE:08x}-") for line in maps)
 
 

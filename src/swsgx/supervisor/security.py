@@ -15,9 +15,9 @@ from swsgx.linux.device import Driver
 from swsgx.linux.provenance import Subject
 from swsgx.lsm.invariant import check
 from swsgx.lsm.policy.errors import PolicyError
+from swsgx.lsm.process_facts import ProcessMemory, SourceFiles, subject_of
 from swsgx.lsm.stack import Stack
 from swsgx.supervisor.process import TargetProcess
-from swsgx.supervisor.provenance import SourceFiles, TargetProvenance, subject_of
 
 __all__ = ["Loaded", "Security"]
 
@@ -62,9 +62,9 @@ class Security:
         """Who a task is."""
         return subject_of(tid)
 
-    def provenance(self, pid: int) -> TargetProvenance:
+    def provenance(self, pid: int) -> ProcessMemory:
         """Where a process's memory comes from."""
-        return TargetProvenance(pid, self._sources)
+        return ProcessMemory(pid, self._sources)
 
     def check(self, driver: Driver, processes: Iterable[TargetProcess]) -> None:
         """I0, if the run is paranoid.
@@ -112,8 +112,8 @@ class Security:
     def judge_again(self, processes: Iterable[TargetProcess]) -> None:
         """The policy has changed: mappings that would not be allowed now lose X.
 
-        The processes do it themselves, before they are answered whatever they ask next; and no thread of theirs enters
-        an enclave before it has asked. One that is inside goes on until it leaves, or faults.
+        The processes do it themselves, before they are answered whatever they ask next: make them ask. Until then no
+        thread of theirs enters an enclave; one that is inside goes on for as long.
         """
         for process in processes:
             with process.mm.lock:

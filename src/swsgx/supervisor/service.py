@@ -21,31 +21,29 @@ import threading
 import time
 from collections.abc import Callable, Generator
 from dataclasses import dataclass
-from enum import IntEnum
 
 from swsgx.cpu.enclu.refusals import reason_of
 from swsgx.cpu.faults import SUCCESS
 from swsgx.cpu.faults import Fault as CpuFault
 from swsgx.cpu.machine import Cpu
 from swsgx.isa.address import PAGE_SIZE, Linaddr
-from swsgx.isa.flags import PageFaultCode
 from swsgx.isa.leaves import Enclu
 from swsgx.isa.vectors import Vector
 from swsgx.linux.device import Driver, EnclaveFile, ProvisionFile
 from swsgx.linux.encl import Encl
 from swsgx.linux.engine import MappedRun
-from swsgx.linux.fault import FaultAction, Resolution, resolve
+from swsgx.linux.fault import FaultAction, Resolution
 from swsgx.linux.inside import LEAVES, execute
 from swsgx.linux.mm import AddressSpace
 from swsgx.linux.outcome import Outcome
 from swsgx.linux.provenance import Subject
 from swsgx.linux.task import BadAddress
-from swsgx.linux.vma import PROT_EXEC
 from swsgx.native.abi import Answer, Ask, LeafEnd, LeafSignal, LogicalProcessor, Request, TargetState, VmaBits
 from swsgx.supervisor import emulated_files
 from swsgx.supervisor.calls import CALLS, Asked
 from swsgx.supervisor.calls.asked import Result
 from swsgx.supervisor.engine import TargetEngine
+from swsgx.supervisor.faults import Fault, served
 from swsgx.supervisor.files import NodeFiles
 from swsgx.supervisor.folders import Folders
 from swsgx.supervisor.grants import Grants
@@ -59,14 +57,6 @@ from swsgx.supervisor.steps import Call, Carrier, Step, Store
 from swsgx.trace import Event, Reason, Recorder
 
 __all__ = ["Service"]
-
-
-class Fault(IntEnum):
-    """What becomes of a fault in an enclave mapping; supervised.h has the same."""
-
-    OWN = 0
-    AGAIN = 1
-    BUS = 2
 
 
 _NR_SECCOMP = 317
@@ -603,13 +593,9 @@ class Service:
             return
         self.grants.settle()
         security.reload(self.settings.tell, self.processes())
+        # Threads that are inside are made to leave, and find less when they go on.
+        self.follow(None, patience=0)
         self._check()
-
-    def judge_again(self) -> None:
-        """Something else is known than when mappings were allowed: those that would not be allowed now lose X."""
-        security = self.settings.security
-        if security is not None:
-            security.judge_again(self.processes())
 
     def _check(self) -> None:
         """In a paranoid run: what the security modules promise holds.
@@ -621,30 +607,9 @@ class Service:
         if security is not None and security.paranoid:
             security.check(self.driver, self.processes())
 
-    def _fault(self, process: TargetProcess, request: Request) -> int:
-        """A page of an enclave mapping that is not there, touched inside (a check is given) or outside."""
-        address, code, inside = request.arg0, PageFaultCode(request.arg1 & 0xFFFF), bool(request.arg2)
-        with process.mm.lock:
-            late = process.engine.pending
-            if process.stale and not late and not process.busy:
-                process.done()
-            vma = process.mm.vma_at(address)
-            # Where no code may be run, resolve() sees nothing wrong in a fetch: the real page table would.
-            allowed = vma is not None and (not code & PageFaultCode.I or vma.prot & PROT_EXEC)
-            comes = vma is not None and allowed and self._may_come(vma.encl, address)
-        # The host has its own page-table entries, which say nothing of the model's.
-        found = resolve(process.mm, address, code if inside else code & ~PageFaultCode.P)
-        if found.action is FaultAction.SIGBUS:
-            return Fault.BUS
-        if not found.resolved and found.action is not FaultAction.OOM:
-            return Fault.OWN
-        # Outside, a page that exists is out of reach for reasons of ours, unless isolation takes care of it.
-        appeared = comes and self.settings.hides
-        return Fault.AGAIN if inside or late or appeared else Fault.OWN
-
-    def _may_come(self, encl: Encl, address: int) -> bool:
-        """Whether a page could have been missing a moment ago that isolation will take care of when it is there."""
-        return not encl.has_page(address) or (self._paging and not encl.debug)
+    def _fault(self, process: TargetProcess, request: Request) -> Fault:
+        told = self._explain if self.settings.explain and self.settings.security is not None else None
+        return served(process, request, hides=self.settings.hides, paging=self._paging, explain=told)
 
     def _leaf(self, notification: Notification, memory: TargetMemory, request: Request) -> None:
         """A leaf that the machine carries out for a thread that is inside."""

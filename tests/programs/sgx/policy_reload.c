@@ -38,6 +38,21 @@ static void looks(void *unused)
 	(void)*(volatile unsigned char *)in(&e, AT_DATA);
 }
 
+static volatile uint64_t steps;
+static volatile uint32_t enough;
+
+/* It goes on inside until its code cannot be fetched any more. */
+static void *inside(void *unused)
+{
+	CHECK(ENTER(&e, 1, OP_STEP, &enough, &steps, 0), 0);
+	CHECK(run.function, policed ? ERESUME : EEXIT);
+	if (policed) {
+		CHECK(run.exception_vector, 14);
+		CHECK(run.exception_error_code, 0x15);
+	}
+	return unused;
+}
+
 int main(int argc, char **argv)
 {
 
@@ -47,6 +62,23 @@ int main(int argc, char **argv)
 	WORKS(sgx_init(e.fd, file_mapped(SIGNATURE, PROT_READ, MAP_PRIVATE)));
 	map_all(&e);
 	use(&e);
+	if (has(argv, "inside")) {
+		pthread_t thread;
+		uint64_t before;
+
+		CHECK(pthread_create(&thread, NULL, inside, NULL), 0);
+		while (!steps)
+			milliseconds(1);
+		wait_for_line("USED");
+		if (!policed) {
+			before = steps;
+			while (steps == before)
+				milliseconds(1);
+			enough = 1;
+		}
+		CHECK(pthread_join(thread, NULL), 0);
+		return success();
+	}
 	wait_for_line("USED");
 	if (!policed) {
 		use(&e);

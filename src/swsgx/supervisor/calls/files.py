@@ -30,9 +30,10 @@ def ioctl(asked: Asked) -> Result:
     asked.service.files.reap()
     with asked.service.files.using(stand):
         outcome = stand.node.ioctl(asked.task(), code & 0xFFFF_FFFF, arg)
-        if outcome.ok and code & 0xFFFF_FFFF == SGX_IOC_ENCLAVE_INIT:
+        security = asked.service.settings.security
+        if outcome.ok and code & 0xFFFF_FFFF == SGX_IOC_ENCLAVE_INIT and security is not None:
             # Now it is known whose mappings those are that were there before.
-            asked.service.judge_again()
+            security.judge_again(asked.service.processes())
         return outcome
 
 

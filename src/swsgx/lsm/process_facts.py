@@ -1,13 +1,11 @@
-"""Who asks, and where the memory comes from that it hands to the driver: facts about processes for security modules.
-
-Loaded only where a run has security modules.
+"""Who asks, and where the memory comes from that it hands to the driver: what the driver is told about a process.
 
 What a program says of itself is not asked: the kernel says who it is, and which files its memory is of. A program with
 two threads can change a page, and its mappings, around any look at them; so bytes that were copied are compared with
 the file that is said to be their source, and where they differ, they are a modified copy, whatever the tables said.
 
-In a mount namespace of its own a program can give any file any path. A path counts only if the same file has it where we
-are, which is where the policy was written.
+In a mount namespace of its own a program can give any file any path. A path counts only if the same file has it where
+we are, which is where the policy was written.
 """
 
 from __future__ import annotations
@@ -24,9 +22,8 @@ from swsgx.linux.provenance import Extent, Origin, OriginClass, Subject
 from swsgx.lsm.file_facts import FileDigests, ProvenanceError
 from swsgx.lsm.provenance import Extent as Facts
 from swsgx.lsm.provenance import Provenance
-from swsgx.supervisor.process import status_of
 
-__all__ = ["ATTRIBUTE", "MappedFile", "SourceFiles", "TargetProvenance", "subject_of"]
+__all__ = ["ATTRIBUTE", "MappedFile", "ProcessMemory", "SourceFiles", "subject_of"]
 
 #: Where a process's security label is, below its folder in /proc; a subject's label says that it was found there.
 ATTRIBUTE = "attr/current"
@@ -38,11 +35,8 @@ def subject_of(tid: int) -> Subject:
     """The process of a task. One that is dying has neither program nor label, and no user's rights; one whose program
     has another path here, or none, has no program.
     """
-    status = status_of(tid)
-    pid = int(status.get("Tgid", tid))
+    pid, uid = _numbers(tid)
     folder = Path("/proc") / str(pid)
-    # The effective one: real, effective, saved, that of file accesses.
-    uid = int(status["Uid"].split("\t")[1]) if "Uid" in status else _NO_USER
     try:
         exe = str((folder / "exe").readlink())
         program = (folder / "exe").stat()
@@ -52,6 +46,22 @@ def subject_of(tid: int) -> Subject:
         exe = exe if _is_here(exe, program.st_dev, program.st_ino) else ""
     label = _text(folder / ATTRIBUTE)
     return Subject(pid, uid, exe, label, ATTRIBUTE if label else "", _text(folder / "comm"))
+
+
+def _numbers(tid: int) -> tuple[int, int]:
+    """Process and effective user of a task."""
+    pid, uid = tid, _NO_USER
+    try:
+        with open(f"/proc/{tid}/status", encoding="utf-8", errors="replace", newline="\n") as lines:
+            for line in lines:
+                if line.startswith("Tgid:"):
+                    pid = int(line.split()[1])
+                elif line.startswith("Uid:"):
+                    uid = int(line.split()[2])  # real, effective, saved, that of file accesses
+                    break
+    except (FileNotFoundError, ProcessLookupError):
+        pass
+    return pid, uid
 
 
 def _is_here(path: str, device: int, inode: int) -> bool:
@@ -127,7 +137,7 @@ class MappedFile:
             os.close(fd)
 
 
-class TargetProvenance:
+class ProcessMemory:
     """Where one process's memory comes from (:class:`swsgx.linux.provenance.Provenance`).
 
     Args:
