@@ -214,6 +214,14 @@ def test_entries_are_found_by_enclave_source_and_ceiling() -> None:
     assert listed.spans(2) == []
 
 
+def test_an_entry_without_a_number_is_none() -> None:
+    listed = Listed()
+    listed.loaded(1, "source", 5, None)
+    listed.initialised(1, None)
+    listed.augmented(1, 0, 0x1000, None)
+    assert (listed.load(1, "source", 5), listed.init(1), listed.spans(1)) == (None, None, [])
+
+
 def test_the_oldest_enclave_is_forgotten_when_there_are_too_many(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("swsgx.lsm.listed._REMEMBERED", 2)
     listed = Listed()

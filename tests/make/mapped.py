@@ -137,7 +137,14 @@ def mappings(*given: dict[str, Any], **other: Any) -> dict[str, Any]:
 
 def plain() -> dict[str, Any]:
     """An answer without a policy."""
-    bare = {"asked": False, "label": None, "grants": [], "init": None, "sigstruct": None, "entry": None}
+    bare: dict[str, Any] = {
+        "asked": False,
+        "label": None,
+        "grants": [],
+        "init": None,
+        "sigstruct": None,
+        "entry": None,
+    }
     mapped = mapping(plain_run(), judged=None)
     return mappings(mapped, security=None, enclaves=[enclave(**bare)])
 

@@ -70,10 +70,10 @@ _FileKey = tuple[str, int, int]
 class EntrySink(Protocol):
     """Where entries go: :class:`~swsgx.lsm.measurement_log.MeasurementLog`, say."""
 
-    def add(self, entry: Entry, /) -> int:
+    def add(self, entry: Entry, /) -> int | None:
         """Append, then extend.
 
-        Returns: its number in the list; the first is 1.
+        Returns: its number in the list, the first is 1; None: nobody counts.
 
         Raises:
             MeasurementError: it was not appended.
@@ -389,11 +389,13 @@ class Integrity(Module):
         added = self._add(entry.entry(self.form, pcr=rule.pcr))
         self.memory.listed.augmented(event.enclave.number, offset, length, added)
 
-    def _add(self, entry: Entry) -> ListedEntry:
+    def _add(self, entry: Entry) -> ListedEntry | None:
+        """The entry with its number, if it has one."""
         try:
-            return ListedEntry(self.log.add(entry), entry)
+            number = self.log.add(entry)
         except (MeasurementError, PcrError) as error:
             raise CommitFailed(str(error)) from error
+        return ListedEntry(number, entry) if number is not None else None
 
 
 def _key(origin: Origin) -> _FileKey:

@@ -59,19 +59,22 @@ class Listed:
             found = self._enclaves.setdefault(enclave, _OfEnclave())
         return found
 
-    # Adding.
+    # Adding. None: an entry without a number, of which nothing is kept.
 
-    def loaded(self, enclave: int, source: Hashable, ceiling: int, entry: ListedEntry) -> None:
+    def loaded(self, enclave: int, source: Hashable, ceiling: int, entry: ListedEntry | None) -> None:
         """An entry stands for all pages of a source that were added with a ceiling."""
-        self._of(enclave).loads[source, ceiling] = entry
+        if entry is not None:
+            self._of(enclave).loads[source, ceiling] = entry
 
-    def initialised(self, enclave: int, entry: ListedEntry) -> None:
+    def initialised(self, enclave: int, entry: ListedEntry | None) -> None:
         """An entry stands for an enclave's INIT."""
-        self._of(enclave).init = entry
+        if entry is not None:
+            self._of(enclave).init = entry
 
-    def augmented(self, enclave: int, offset: int, length: int, entry: ListedEntry) -> None:
+    def augmented(self, enclave: int, offset: int, length: int, entry: ListedEntry | None) -> None:
         """An entry stands for pages that EAUG added and that became executable."""
-        self._of(enclave).augmented.append((offset, length, entry))
+        if entry is not None:
+            self._of(enclave).augmented.append((offset, length, entry))
 
     # Asking.
 
