@@ -229,7 +229,12 @@ def test_rules_files_and_entries_are_told() -> None:
 
 
 def test_two_policy_files_of_one_name_are_told_apart() -> None:
-    judged = {**mapped.approval("/etc/acme.te:9", "/opt/acme.te:9"), "generation": 0, "withdrawn": None}
+    judged = {
+        **mapped.approval("/etc/acme.te:9", "/opt/acme.te:9"),
+        "generation": 0,
+        "current": True,
+        "withdrawn": None,
+    }
     text = page(mapped.mappings(mapped.mapping(judged=judged))).one("main").text
     names = re.findall(r"(\S+) is (/\S+?)[;.]", text)
     assert len({name for name, _ in names}) == 2

@@ -6,12 +6,15 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from swsgx.cli import mapped_words
+from swsgx.cli.mapped_page import page_of
+from swsgx.cli.mapped_shape import MalformedError, checked
 from swsgx.cli.mapped_text import lines_of
 from swsgx.supervisor import trees
 from swsgx.supervisor.trees import NoAnswer, Tree
@@ -139,7 +142,9 @@ def test_a_mapping_is_told_with_who_allowed_it_and_by_which_rules() -> None:
 
 def test_another_process_that_asked_for_a_mapping_is_named() -> None:
     other = {**mapped.approval("/etc/acme.te:9"), "subject": mapped.subject(pid=99, comm="builder")}
-    text = shown(mapped.mappings(mapped.mapping(judged={**other, "generation": 0, "withdrawn": None})))
+    text = shown(
+        mapped.mappings(mapped.mapping(judged={**other, "generation": 0, "current": True, "withdrawn": None}))
+    )
     assert "mapped    te (/etc/acme.te:9); also capability, for process 99 (builder, user 1000)" in text
 
 
@@ -161,15 +166,26 @@ def test_grants_that_a_page_needs_are_told() -> None:
 
 
 def test_a_refusal_without_effect_does_not_pass_for_a_yes() -> None:
-    judged = {"subject": None, "allowed": mapped.allowed("m.te:4", overruled="a rule"), "generation": 0}
+    judged = {"subject": None, "allowed": mapped.allowed("m.te:4", overruled="a rule"), "current": True}
     text = shown(mapped.mappings(mapped.mapping(judged={**judged, "withdrawn": None})))
     assert "mapped    te only recorded its refusal (a rule, m.te:4); also capability" in text
 
 
 def test_a_mapping_that_a_new_policy_does_not_allow_says_why() -> None:
-    judged = {**mapped.approval("m.te:4"), "generation": 1, "withdrawn": "type enforcement allows it (m.te)"}
+    judged = {
+        **mapped.approval("m.te:4"),
+        "generation": 1,
+        "current": True,
+        "withdrawn": "type enforcement allows it (m.te)",
+    }
     text = shown(mapped.mappings(mapped.mapping(judged=judged, prot="r--")))
     assert "withdrawn type enforcement allows it (m.te)" in text
+
+
+def test_a_mapping_that_will_be_judged_again_says_so() -> None:
+    judged = {**mapped.approval("m.te:4"), "generation": 0, "current": False, "withdrawn": None}
+    assert mapped_words.STALE in shown(mapped.mappings(mapped.mapping(judged=judged)))
+    assert mapped_words.STALE not in shown(mapped.mappings())
 
 
 def test_a_hole_a_copy_without_access_and_too_many_runs_are_told() -> None:
@@ -218,7 +234,13 @@ HOSTILE = "\x1b[2J\x1b]0;x\x07<b>&\"'\n\u202egpj\u2066.\udcff\x9b"
 def hostile() -> dict[str, Any]:
     """An answer in which everything that a program can choose is as bad as can be."""
     who = mapped.subject(comm=HOSTILE, exe=HOSTILE, pid=99)
-    judged = {**mapped.approval(HOSTILE), "subject": who, "generation": 0, "withdrawn": HOSTILE}
+    judged = {
+        **mapped.approval(HOSTILE),
+        "subject": who,
+        "generation": 0,
+        "current": True,
+        "withdrawn": HOSTILE,
+    }
     found = mapped.mappings(
         mapped.mapping(
             mapped.run(origin=mapped.origin(path=f"/{HOSTILE}", label=HOSTILE), admitted=judged),
@@ -242,6 +264,47 @@ def test_json_of_hostile_names_is_ascii(swsgx: Command, told: dict[Tree, Any]) -
     ran = swsgx("mappings", "--json")
     assert ran.out.isascii()
     assert json.loads(ran.out)["trees"][0]["program"] == [HOSTILE]
+
+
+def everywhere(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
+    """The way to each member of an answer."""
+    if path:
+        yield path
+    inner = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    for name, one in inner:
+        yield from everywhere(one, (*path, name))
+
+
+WAYS = sorted(everywhere(mapped.answer(mapped.mappings())), key=str)
+
+
+@pytest.mark.parametrize("nonsense", [{"a": []}, "<script>\x1b[2J", -1, 1 << 64, None, [None], 1.5])
+def test_nonsense_anywhere_is_refused_or_harmless(nonsense: object) -> None:
+    """Whoever answers root may be anybody."""
+    for way in WAYS:
+        told = mapped.answer(mapped.mappings())
+        inner: Any = told
+        for name in way[:-1]:
+            inner = inner[name]
+        inner[way[-1]] = nonsense
+        try:
+            found = checked(told)
+        except MalformedError:
+            continue
+        assert all(c.isprintable() for line in lines_of(10, found) for c in line), way
+        assert "<script" not in page_of([(10, found)]), way
+
+
+def test_a_range_that_ends_before_it_begins_is_refused(swsgx: Command, told: dict[Tree, Any]) -> None:
+    told[ONE] = mapped.answer(mapped.mappings(mapped.mapping(mapped.run(0, 0))))
+    ran = swsgx("mappings")
+    assert ran.status == 1
+    assert "a range ends before it begins: use the same swsgx for both" in ran.refusal
+
+
+def test_members_that_are_new_do_no_harm() -> None:
+    found = mapped.mappings(mapped.mapping(mapped.run(new={"x": [1]})), new=1)
+    assert checked(mapped.answer(found))["mappings"] == found
 
 
 def test_a_page_is_written_whole_with_hostile_names(

@@ -90,7 +90,7 @@ def mapping(*runs: dict[str, Any], prot: str = "r-x", **other: Any) -> dict[str,
         "prot": prot,
         "enclave": 1,
         "accessible": True,
-        "judged": {**approval("/etc/acme.te:9"), "generation": 0, "withdrawn": None},
+        "judged": {**approval("/etc/acme.te:9"), "generation": 0, "current": True, "withdrawn": None},
         "runs": given,
         **other,
     }

@@ -206,6 +206,7 @@ def test_rules_that_allowed_are_told_for_pages_mappings_and_init(place: Place) -
         assert enclave["sigstruct"]["path"] == str(place.folder / "loose.sig")
         assert mapping["judged"]["subject"]["pid"] == found["processes"][0]["pid"]
         assert mapping["judged"]["subject"]["exe"] == str(place.program)
+        assert mapping["judged"]["current"]
 
 
 def test_pages_are_told_with_their_place_in_the_file(place: Place) -> None:

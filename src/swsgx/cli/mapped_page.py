@@ -14,11 +14,13 @@ from typing import Any
 from swsgx.cli.errors import one_line
 from swsgx.cli.figures import NOT_YET, command_of, size
 from swsgx.cli.mapped_drawing import drawing, patterns, swatch
+from swsgx.cli.mapped_shape import printable
 from swsgx.cli.mapped_style import style
 from swsgx.cli.mapped_words import (
     HOLE,
     NO_PROOF,
     NOBODY,
+    STALE,
     Fact,
     allowed_by,
     by_whom,
@@ -104,7 +106,7 @@ def page_of(trees: Sequence[tuple[int, Mapping[str, Any]]], now: float | None = 
     ]
     for pid, told in trees:
         files: dict[str, str] = {}
-        body += _tree(pid, short_rules(told, files), files)
+        body += _tree(pid, short_rules(printable(told), files), files)
     body += [*_legend(), "</main>", _footer()]
     return "\n".join(
         [
@@ -298,6 +300,8 @@ def _mapping(mapping: Fact, pid: int, sources: _Sources) -> Iterator[str]:
         f'<b class="mono">{mapping["prot"]}</b>{size(mapping["end"] - mapping["start"])}, mapping allowed by '
         f'<span class="{"good" if judged else "bad"}">{_text(by_whom(judged, pid))}</span>'
     )
+    if judged and not judged["current"]:
+        yield f'; <span class="bad">{STALE}</span>'
     if judged and judged["withdrawn"]:
         yield f'; <span class="bad">withdrawn: {_text(judged["withdrawn"])}</span>'
     if not mapping["accessible"]:

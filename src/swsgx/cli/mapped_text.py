@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 from swsgx.cli.errors import one_line
 from swsgx.cli.figures import NOT_YET, command_of, size
+from swsgx.cli.mapped_shape import printable
 from swsgx.cli.mapped_words import (
     HOLE,
     NOBODY,
+    STALE,
     Fact,
     allowed_by,
     by_whom,
@@ -43,13 +45,13 @@ def show(pid: int, told: Mapping[str, Any]) -> None:
     from rich.console import Console
 
     console = Console(file=sys.stdout, highlight=False, soft_wrap=True)
-    for line in _lines(pid, told):
+    for line in _lines(pid, printable(told)):
         console.print(_text(line))
 
 
 def lines_of(pid: int, told: Mapping[str, Any]) -> list[str]:
     """The same as plain lines."""
-    return ["".join(text for text, _ in line) for line in _lines(pid, told)]
+    return ["".join(text for text, _ in line) for line in _lines(pid, printable(told))]
 
 
 def _text(line: _Line) -> Text:
@@ -127,6 +129,8 @@ def _mapping(mapping: Fact, pid: int) -> Iterator[_Line]:
         return
     judged = mapping["judged"]
     yield _named("mapped", by_whom(judged, pid), 4, _GOOD if judged else _BAD)
+    if judged and not judged["current"]:
+        yield _named("", STALE, 4, _BAD)
     if judged and judged["withdrawn"]:
         yield _named("withdrawn", one_line(judged["withdrawn"]), 4, _BAD)
     for run in mapping["runs"]:

@@ -17,6 +17,7 @@ __all__ = [
     "HOLE",
     "NOBODY",
     "NO_PROOF",
+    "STALE",
     "Fact",
     "allowed_by",
     "by_whom",
@@ -40,6 +41,8 @@ Fact = Mapping[str, Any]
 NOBODY = "nobody asked (plain driver)"
 #: Where a mapping has no enclave page.
 HOLE = "no page"
+#: Of a mapping that was judged before INIT, or by the policy before.
+STALE = "judged before INIT, or by an earlier policy: it will be judged again when it is next used"
 #: What the command does not promise.
 NO_PROOF = (
     "This is what swsgx has decided and recorded. It is no proof against code that attacks swsgx itself: the monitor "

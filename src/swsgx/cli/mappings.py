@@ -8,6 +8,7 @@ import click
 
 from swsgx.cli.errors import one_line, usage
 from swsgx.cli.figures import NOT_YET, chosen, command_of, nobody, refused_as_told
+from swsgx.cli.mapped_shape import MalformedError, checked
 from swsgx.cli.output import show_json, show_table, write_file
 from swsgx.supervisor.trees import NoAnswer, Tree, ask
 
@@ -35,7 +36,7 @@ def command(pid: int | None, everything: bool, as_json: bool, page: str | None) 
         found = chosen(pid)
         for tree in found:
             try:
-                told.append((tree, ask(tree, question)))
+                told.append((tree, _asked(tree, question)))
             except NoAnswer as error:
                 if len(found) == 1:
                     raise
@@ -58,6 +59,13 @@ def command(pid: int | None, everything: bool, as_json: bool, page: str | None) 
     rows = [_row(*one) for one in told]
     show_table(("PID", "ENCLAVES", "MAPPINGS", "PROGRAM"), rows, right=("ENCLAVES", "MAPPINGS"))
     click.echo("\n`swsgx mappings PID` shows one of them.")
+
+
+def _asked(tree: Tree, question: str) -> dict[str, Any]:
+    try:
+        return checked(ask(tree, question))
+    except MalformedError as error:
+        raise NoAnswer(f"the swsgx run of process {tree.pid}: {error}: use the same swsgx for both") from None
 
 
 def _row(tree: Tree, told: dict[str, Any]) -> list[object]:

@@ -1,7 +1,7 @@
 """The enclave mappings of a tree, and who authorised each: what ``swsgx mappings`` is told.
 
 Loaded at the first such question. Everything is read from what the driver keeps: nobody is asked again, no file is
-looked at, no program is stopped and no lock is taken. So what changes meanwhile can be told as it was before or after.
+looked at and no lock is taken. So what changes meanwhile can be told as it was before or after.
 
 Facts of pages are told in runs: consecutive pages of one mapping about which all facts agree.
 """
@@ -27,6 +27,7 @@ from swsgx.supervisor.figures import name_of
 
 if TYPE_CHECKING:
     from swsgx.linux.encl import Encl
+    from swsgx.linux.hooks import Judgement
     from swsgx.linux.provenance import Origin, Subject
     from swsgx.linux.sticky import Allowance, EnclaveSecurity
     from swsgx.linux.vma import Vma
@@ -38,7 +39,7 @@ if TYPE_CHECKING:
 __all__ = ["MOST_RUNS", "mappings_of"]
 
 #: Runs of one answer; an enclave whose pages alternate has as many as pages.
-MOST_RUNS = 20_000
+MOST_RUNS = 10_000
 _DISCHARGED = ((PageFlag.EVER_W | PageFlag.EVER_X, Grant.EXECDIRTY), (PageFlag.AUGMENTED, Grant.AUGEXEC))
 Words = npt.NDArray[np.int64]
 
@@ -115,18 +116,14 @@ def _approval(approval: Approval | None) -> dict[str, Any] | None:
     return {"subject": _subject(approval.subject), "allowed": _allowed(approval.allowed)}
 
 
-def _origin(origin: Origin, entry: ListedEntry | None, page: int | None) -> dict[str, Any]:
-    """``page``: of the file, the first of the run."""
+def _origin(origin: Origin, entry: ListedEntry | None) -> dict[str, Any]:
     file = bool(origin.inode)
-    offset = None
-    if file:
-        offset = page * PAGE_SIZE if page is not None else origin.offset
     return {
         "class": origin.kind.value,
         "path": origin.path or None,
         "device": f"{os.major(origin.device)}:{os.minor(origin.device)}" if file else None,
         "inode": origin.inode if file else None,
-        "offset": offset,
+        "offset": origin.offset if file else None,
         "digest": _digest(entry) if file else None,
         "deleted": origin.deleted,
         "noexec": origin.noexec,
@@ -210,6 +207,7 @@ class _Teller:
         self.left_off = 0
         self._integrity = integrity
         self._runs = 0
+        self._told: dict[tuple[int, ...], dict[str, Any]] = {}
 
     # Enclaves.
 
@@ -234,7 +232,7 @@ class _Teller:
             "grants": _grants(security.grants) if security is not None else [],
             "tolerated": _grants(security.tolerated) if security is not None else [],
             "init": _approval(security.approval) if security is not None else None,
-            "sigstruct": _origin(origin, None, None) if origin is not None else None,
+            "sigstruct": _origin(origin, None) if origin is not None else None,
             "entry": _entry(listed),
         }
 
@@ -249,6 +247,7 @@ class _Teller:
                 "subject": _subject(judgement.subject),
                 "allowed": _allowed(judgement.allowed),
                 "generation": judgement.generation,
+                "current": _current(vma, judgement),
                 "withdrawn": judgement.withdrawn or None,
             }
         return {
@@ -331,6 +330,17 @@ class _Teller:
         return self._integrity.memory.listed.spans(encl.number) if self._integrity is not None else []
 
     def _run(self, vma: Vma, pages: _Pages, at: int) -> dict[str, Any]:
+        """Facts of a page. Most runs of an enclave are like others, but for their place in the file."""
+        index, source = int(pages.origins[at]), int(pages.sources[at])
+        key = (vma.encl.number, vma.prot, index, *pages.facts[at].tolist())
+        told = self._told.get(key)
+        if told is None:
+            told = self._told[key] = self._facts(vma, pages, at)
+        if source < 0 or told.get("origin") is None:
+            return told
+        return {**told, "origin": {**told["origin"], "offset": source * PAGE_SIZE}}
+
+    def _facts(self, vma: Vma, pages: _Pages, at: int) -> dict[str, Any]:
         kind, ceiling, flag_bits, owed, _, approval, augmented = pages.facts[at].tolist()
         security = vma.encl.security
         if not kind:
@@ -342,7 +352,6 @@ class _Teller:
         index = int(pages.origins[at])
         origin = pages.extents[index - 1] if index else None
         entry = self._entry_of(vma.encl, flags, origin, ceiling, augmented)
-        source = int(pages.sources[at])
         return {
             **run,
             "asked": PageFlag.ADMITTED in flags,
@@ -351,7 +360,7 @@ class _Teller:
             "ever_x": PageFlag.EVER_X in flags,
             "augmented": PageFlag.AUGMENTED in flags,
             "obligations": _grants(Grant(owed)),
-            "origin": _origin(origin, entry, source if source >= 0 else None) if origin is not None else None,
+            "origin": _origin(origin, entry) if origin is not None else None,
             "admitted": _approval(pages.approved[approval - 1]) if approval else None,
             "used": _grants(_used(security, vma.prot, flags, Grant(owed))),
             "entry": _entry(entry),
@@ -366,6 +375,13 @@ class _Teller:
             spans = self._spans(encl)
             return spans[augmented - 1][2] if 0 < augmented <= len(spans) else None
         return self._integrity.entry_of(encl.number, origin, ceiling)
+
+
+def _current(vma: Vma, judgement: Judgement) -> bool:
+    """Whether it was judged by the policy that there is, of the enclave as it is."""
+    encl = vma.encl
+    now = (encl.driver.security.generation, encl.initialised)
+    return (judgement.generation, judgement.initialised) == now
 
 
 def _alike(extents: Sequence[Origin]) -> list[int]:
