@@ -640,6 +640,31 @@ def test_a30_a_reload_that_withdraws_map_exec_takes_executable_mappings_at_their
     m.check()
 
 
+def test_a30_a_reload_that_withdraws_use_is_felt_by_who_has_the_descriptor(made: Make) -> None:
+    m = made()
+    file = m.running()
+    for subject in (APP, GUEST):
+        must(m.map(file, 1, 1, R, subject))
+    assert m.made is not None
+    site = m.audit.parent / "site.te"
+    site.write_text(site.read_text().replace("{ use map_read map_write }", "{ map_read map_write }"))
+    m.made.reload(m.world.driver)
+    assert file.encl.used_by(BUILDER) is None
+    assert file.encl.used_by(APP) is None
+    assert file.encl.used_by(GUEST) is not None
+    assert [decision.permissions for decision in refusals(m)] == [("use",)]
+
+
+def test_a_run_that_becomes_enforcing_takes_what_was_only_tolerated(made: Make) -> None:
+    m = made(enforcing=False)
+    file = m.running()
+    must(m.map(file, 0, 1, RX, GUEST))
+    assert fetched(m, 0, GUEST)
+    assert m.made is not None
+    m.made.enforce(True, m.world.driver)
+    assert not fetched(m, 0, GUEST)
+
+
 def test_a13_relabelling_a_program_takes_its_mapping_too(made: Make) -> None:
     m = made(te="type other_t;\n")
     file = m.running()
@@ -649,7 +674,7 @@ def test_a13_relabelling_a_program_takes_its_mapping_too(made: Make) -> None:
     site = m.audit.parent / "site.te"
     site.write_text(site.read_text() + 'subjcon label "relabelled" other_t\n' + "subjcon uid 5 other_t\n")
     m.made.reload(m.world.driver)
-    # By the same policy it keeps it; its new type loses it.
+    # As what it was it keeps the mapping; as what it is now it gets none.
     assert fetched(m, 0)
     relabelled = dataclasses.replace(APP, label="relabelled")
     ends(m.map(file, 0, 1, RX, relabelled), "EACCES")

@@ -59,18 +59,17 @@ _ITS_OWN = (Grant.EXECDIRTY, Grant.MAPWX, Grant.AUGEXEC, Grant.EXECANON, Grant.E
 
 
 class Authority(Protocol):
-    """Names subjects and objects, and says what one may do to another.
-
-    Attributes:
-        device: what the SGX nodes are called.
-        unlabeled: what an enclave is called that nobody has named.
-    """
+    """Names subjects and objects, and says what one may do to another."""
 
     @property
-    def device(self) -> str: ...
+    def device(self) -> str:
+        """What the SGX nodes are called."""
+        ...
 
     @property
-    def unlabeled(self) -> str: ...
+    def unlabeled(self) -> str:
+        """What an enclave is called that nobody has named."""
+        ...
 
     def subject(self, subject: Subject | None, /) -> str:
         """What the caller is called."""
