@@ -311,7 +311,9 @@ class StickyState:
         """Of pages that were born: who has let them in."""
         if not approval.allowed:
             return
-        at = self._known_approvals.get(approval)
+        # Mostly the last one again; the stack's answers share what they have in common, so looking is quick.
+        last = len(self.approved)
+        at = last if last and self.approved[-1] == approval else self._known_approvals.get(approval)
         if at is None:
             self.approved.append(approval)
             at = self._known_approvals[approval] = len(self.approved)

@@ -11,8 +11,8 @@ import queue
 import threading
 from collections.abc import Callable
 
+from swsgx.linux.security import Allowance
 from swsgx.lsm.module import (
-    NO_GRANTS,
     Allow,
     Answer,
     CommitFailed,
@@ -35,6 +35,8 @@ __all__ = ["FAILURE", "Seat", "detached"]
 FAILURE = "module-failure"
 
 _OWN = "swsgx.lsm."
+#: Different yeses that are kept.
+_REMEMBERED = 1024
 
 
 class _Hung(Exception):
@@ -103,6 +105,7 @@ class Seat:
         self.module = module
         self.name = module.name
         self.hands_out_grants = module.hands_out_grants
+        self._allowances: dict[tuple[str, ...], Allowance] = {(): Allowance(module.name)}
         self._timeout = timeout
         self._worker = None if type(module).__module__.startswith(_OWN) else _Worker(module.name)
         self._commits = type(module).commit is not Module.commit
@@ -126,12 +129,24 @@ class Seat:
     def _fits(self, event: Event, answer: Allow | Obligations) -> bool:
         """Whether the hook, and this module, can say so."""
         because: object = answer.because
-        if not isinstance(because, tuple) or not all(isinstance(rule, str) for rule in because):
+        if because != () and not (
+            isinstance(because, tuple) and all(isinstance(rule, str) for rule in because)
+        ):
             return False
         if isinstance(answer, Obligations):
             return self.hands_out_grants and isinstance(event, Load)
-        given = answer.grants | answer.tolerated
-        return given == NO_GRANTS or (self.hands_out_grants and isinstance(event, Init))
+        if not answer.grants and not answer.tolerated:
+            return True
+        return self.hands_out_grants and isinstance(event, Init)
+
+    def allowance(self, because: tuple[str, ...]) -> Allowance:
+        """Its yes by these rules: one object for all that are allowed by the same, as long as there is room."""
+        found = self._allowances.get(because)
+        if found is None:
+            found = Allowance(self.name, because)
+            if len(self._allowances) < _REMEMBERED:
+                self._allowances[because] = found
+        return found
 
     def label(self, event: Init) -> Label | Deny | None:
         """What the module calls an enclave."""
