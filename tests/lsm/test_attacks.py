@@ -168,7 +168,7 @@ def laundered_by_paging(m: Enforced) -> Decisive:
     return lambda: m.protect(4, 1, RX)
 
 
-@flow("A12-use")
+@flow("A12-use", "A13-pidfd")
 def sent_to_a_stranger(m: Enforced) -> Decisive:
     file = m.running()
     return lambda: m.map(file, 0, 1, R, STRANGER)
@@ -359,7 +359,7 @@ def any_signer(m: Enforced) -> Decisive:
 
 
 #: What has no single call that decides, and so a test of its own below.
-OWN = {"A29", "A30", "P2"}
+OWN = {"A13-relabel", "A29", "A30", "P2"}
 PROFILES = {"upstream": UPSTREAM_6_12, "v23": V23}
 TABLE = [one for one in ROWS if one.id in FLOWS]
 
@@ -640,19 +640,43 @@ def test_a30_a_reload_that_withdraws_map_exec_takes_executable_mappings_at_their
     m.check()
 
 
-def test_a13_relabelling_a_program_takes_its_mapping_too(made: Make) -> None:
-    m = made(te="type other_t;\n")
+def test_a30_a_reload_that_withdraws_use_is_felt_by_who_has_the_descriptor(made: Make) -> None:
+    m = made()
     file = m.running()
-    must(m.map(file, 0, 1, RX))
-    assert fetched(m, 0)
+    for subject in (APP, GUEST):
+        must(m.map(file, 1, 1, R, subject))
     assert m.made is not None
     site = m.audit.parent / "site.te"
-    site.write_text(site.read_text() + 'subjcon label "relabelled" other_t\n' + "subjcon uid 5 other_t\n")
+    site.write_text(site.read_text().replace("{ use map_read map_write }", "{ map_read map_write }"))
     m.made.reload(m.world.driver)
-    # By the same policy it keeps it; its new type loses it.
-    assert fetched(m, 0)
-    relabelled = dataclasses.replace(APP, label="relabelled")
-    ends(m.map(file, 0, 1, RX, relabelled), "EACCES")
+    assert file.encl.used_by(BUILDER) is None
+    assert file.encl.used_by(APP) is None
+    assert file.encl.used_by(GUEST) is not None
+    assert [decision.permissions for decision in refusals(m)] == [("use",)]
+
+
+def test_a_run_that_becomes_enforcing_takes_what_was_only_tolerated(made: Make) -> None:
+    m = made(enforcing=False)
+    file = m.running()
+    must(m.map(file, 0, 1, RX, GUEST))
+    assert fetched(m, 0, GUEST)
+    assert m.made is not None
+    m.made.enforce(True, m.world.driver)
+    assert not fetched(m, 0, GUEST)
+
+
+def test_a13_a_process_that_is_relabelled_loses_its_executable_mapping_at_the_next_fault(made: Make) -> None:
+    m = made(te='type other_t;\nsubjcon label "job" app_t\n')
+    file, job = m.running(), dataclasses.replace(APP, label="job")
+    must(m.map(file, 0, 1, RX, job))
+    assert fetched(m, 0, job)
+    assert m.made is not None
+    site = m.audit.parent / "site.te"
+    site.write_text(site.read_text().replace('"job" app_t', '"job" other_t'))
+    m.made.reload(m.world.driver)
+    assert not fetched(m, 0, job)
+    assert [(decision.scontext, decision.hook) for decision in refusals(m)] == [("other_t", "map")]
+    m.check()
 
 
 def test_a_mapping_from_before_init_is_judged_by_what_the_enclave_has_become(made: Make) -> None:

@@ -74,6 +74,8 @@ ROWS = (
     _refused("A12-use", "the descriptor is sent to a process without the right to use it", "receive", "use"),
     _refused("A12-exec", "the descriptor is sent to a process that may not map it executable", "map", "map_exec"),
     _refused("A13-exec", "the descriptor is inherited across exec into another type", "receive", "use"),
+    _refused("A13-pidfd", "the descriptor is taken by pidfd_getfd", "receive", "use"),
+    _refused("A13-relabel", "a process gets another type when it has mapped code", "map", "map_exec"),
     _refused(
         "A14", "EAUG, EACCEPT code, mprotect X", "map", "execdirty", "augexec", v23="n/a"
     ),

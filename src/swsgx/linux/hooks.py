@@ -378,9 +378,13 @@ def initialised(encl: Encl) -> None:
 def policy_changed(driver: Driver) -> None:
     """Have every mapping of every enclave fault at its next touch, and so be judged again. No lock may be held.
 
+    Whoever has used an enclave's file is asked again, too, but for its maker, who never was.
+
     Raises:
         OSError: the host cannot do it in some address space; others were not asked.
     """
     for encl in driver.enclaves:
+        for user in list(encl.users)[1:]:
+            encl.users.pop(user, None)
         if encl.security is not None and encl.created:
             encl.zap(0, encl.size // PAGE_SIZE)

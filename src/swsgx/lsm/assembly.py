@@ -192,17 +192,24 @@ class Assembled:
             hooks.policy_changed(driver)
         return new
 
-    def enforce(self, enforcing: bool) -> None:
-        """Change the mode of all modules, from the next decision on; mappings are judged again.
+    def enforce(self, enforcing: bool, driver: Driver | None = None) -> None:
+        """Change the mode of all modules, from the next decision on.
+
+        Args:
+            enforcing: or permissive.
+            driver: whose mappings are judged again, as by :meth:`reload`.
 
         Raises:
             AuditError: it cannot be recorded, and was not done.
+            OSError: as :meth:`reload`.
         """
         was = self.stack.mode is Mode.ENFORCING
         if self.audit is not None:
             self.audit.write(ModeChange(lsm=_ALL, enforcing=enforcing, was=was))
         self.stack.mode = Mode.ENFORCING if enforcing else Mode.PERMISSIVE
         self.stack.policy_changed()
+        if driver is not None:
+            hooks.policy_changed(driver)
 
     def _tell_loaded(self, policy: PolicySet) -> None:
         if self.audit is None:

@@ -23,7 +23,7 @@ import numpy as np
 
 from swsgx.isa.address import PAGE_SIZE
 from swsgx.lsm.appraisal import Keyring, appraise
-from swsgx.lsm.labels import Labels, file_of, unmodified
+from swsgx.lsm.labels import Kept, Labels, file_of, unmodified
 from swsgx.lsm.measurement import (
     Digest,
     Entry,
@@ -147,9 +147,12 @@ class Memory:
     def of(self, enclave: int) -> _Sources:
         """The sources of an enclave."""
         with self._lock:
-            if enclave not in self._enclaves and len(self._enclaves) >= _REMEMBERED:
-                del self._enclaves[next(iter(self._enclaves))]
-            return self._enclaves.setdefault(enclave, _Sources())
+            known = self._enclaves.get(enclave)
+            if known is None:
+                if len(self._enclaves) >= _REMEMBERED:
+                    del self._enclaves[next(iter(self._enclaves))]
+                known = self._enclaves[enclave] = _Sources()
+            return known
 
     def forget(self, enclave: int) -> None:
         """Nothing more is loaded into it."""
@@ -186,6 +189,7 @@ class Integrity(Module):
         self.keys = keys
         self.labels = labels
         self.memory = memory if memory is not None else Memory()
+        self._rules: Kept[tuple[str, IntegrityFacts], IntegrityRule | None] = Kept(self._decided)
 
     # Deciding.
 
@@ -260,7 +264,10 @@ class Integrity(Module):
             fowner=origin.owner if origin is not None else None,
             fsname=(origin.filesystem or None) if origin is not None else None,
         )
-        rule = self.store.decide(action, facts)
+        return self._rules((action, facts))
+
+    def _decided(self, question: tuple[str, IntegrityFacts]) -> IntegrityRule | None:
+        rule = self.store.decide(*question)
         return rule if rule is not None and rule.applies else None
 
     # Committing.

@@ -52,27 +52,32 @@ class Labels:
         store: of type enforcement.
 
     Attributes:
+        store: as given.
         subject: the type of who asks; None: nobody knows who.
-        file: the type of a file's origin.
     """
 
     def __init__(self, store: TeStore) -> None:
         self.store = store
         self.subject: Kept[Subject | None, str] = Kept(self._subject)
-        self.file: Kept[Origin, str] = Kept(self._file)
+        self._files: Kept[tuple[str, str, bool], str] = Kept(self._file)
+
+    def file(self, origin: Origin) -> str:
+        """The type of the file that an origin is in."""
+        return self._files((origin.path, origin.label, origin.unwatched))
 
     def _subject(self, subject: Subject | None) -> str:
         if subject is None:
             return UNLABELED
         return self.store.subject_type(label=subject.label, exe=subject.exe, uid=subject.uid)[0]
 
-    def _file(self, origin: Origin) -> str:
-        if not origin.unwatched:
-            parts = origin.label.split(":")
-            named = parts[2] if len(parts) > 2 else origin.label
+    def _file(self, names: tuple[str, str, bool]) -> str:
+        path, label, unwatched = names
+        if not unwatched:
+            parts = label.split(":")
+            named = parts[2] if len(parts) > 2 else label
             if named in self.store.types:
                 return named
-        return self.store.file_type(origin.path)[0]
+        return self.store.file_type(path)[0]
 
 
 def file_of(origin: Origin | None) -> Origin | None:

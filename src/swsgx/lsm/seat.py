@@ -12,7 +12,6 @@ import threading
 from collections.abc import Callable
 
 from swsgx.lsm.module import (
-    NO_GRANTS,
     Allow,
     Answer,
     CommitFailed,
@@ -127,8 +126,9 @@ class Seat:
         """Whether the hook, and this module, can say so."""
         if isinstance(answer, Obligations):
             return self.hands_out_grants and isinstance(event, Load)
-        given = answer.grants | answer.tolerated
-        return given == NO_GRANTS or (self.hands_out_grants and isinstance(event, Init))
+        if not answer.grants and not answer.tolerated:
+            return True
+        return self.hands_out_grants and isinstance(event, Init)
 
     def label(self, event: Init) -> Label | Deny | None:
         """What the module calls an enclave."""

@@ -133,7 +133,7 @@ class Stack:
 
     def decide(self, event: Event) -> Answer:
         """Ask all modules, and apply the page rules."""
-        copies = functools.cache(lambda: detached(event))
+        copies = _Copies()
         seats = self._seats
         hands_out = any(seat.hands_out_grants for seat in seats)
         label = ""
@@ -147,40 +147,35 @@ class Stack:
         strict, lenient = _ALL, _ALL
         allowed: list[tuple[str, Allow | Obligations]] = []
         for seat in seats:
-            verdict = seat.ask(event if seat.runs_directly else copies())
+            verdict = seat.ask(event if seat.runs_directly else copies.of(event))
             if isinstance(verdict, Deny):
                 reason = self._refuse(event, seat.name, verdict)
                 if reason is not None:
                     return Answer(reason)
                 verdict = verdict.otherwise
-            granted, lent = NO_GRANTS, NO_GRANTS
-            if isinstance(verdict, Allow):
-                granted, lent = verdict.grants, verdict.grants | verdict.tolerated
-            else:
+            if isinstance(verdict, Obligations):
                 obligations |= verdict.grants
-            if seat.hands_out_grants:
-                strict &= granted
-                lenient &= _ALL if seat.name in self.permissive else lent
+            elif seat.hands_out_grants and isinstance(event, Init):
+                strict &= verdict.grants
+                lenient &= _ALL if seat.name in self.permissive else verdict.grants | verdict.tolerated
             allowed.append((seat.name, verdict))
-        if not hands_out:
+        if not hands_out or not isinstance(event, Init):
             strict = lenient = NO_GRANTS
-        tolerated = lenient & ~strict
+        tolerated = lenient & ~strict if lenient else NO_GRANTS
         reason = self._page_rules(event, strict, tolerated, write_execute=hands_out)
         if reason is not None:
             return Answer(reason)
         for name, verdict in allowed:
             self._record_allowed(event, name, verdict)
-        if not isinstance(event, Init):
-            strict = tolerated = NO_GRANTS
         return Answer(None, obligations, strict, tolerated, label)
 
     def commit(self, event: Event, answer: Answer) -> Reason | None:
         """Let all modules record what happens; the first that cannot refuses it."""
         if isinstance(event, Init):
             event = dataclasses.replace(event, label=answer.label)
-        copies = functools.cache(lambda: detached(event))
+        copies = _Copies()
         for seat in self._seats:
-            failed = seat.commit(event if seat.runs_directly else copies(), answer)
+            failed = seat.commit(event if seat.runs_directly else copies.of(event), answer)
             if failed is not None:
                 reason = self._refuse(event, seat.name, failed)
                 if reason is not None:
@@ -284,6 +279,18 @@ class Stack:
                 audit.record(decision)
             except Exception:
                 self.lost += 1
+
+
+class _Copies:
+    """The one copy of an event that modules of others share, made if there is such a module."""
+
+    def __init__(self) -> None:
+        self._copy: Event | None = None
+
+    def of(self, event: Event) -> Event:
+        if self._copy is None:
+            self._copy = detached(event)
+        return self._copy
 
 
 def _detached_init(event: Init) -> Init:

@@ -19,10 +19,10 @@ Where the answers come from is an :class:`Authority`: a policy of our own, or th
 from __future__ import annotations
 
 import dataclasses
-from typing import ClassVar, Protocol
+from typing import ClassVar, NamedTuple, Protocol
 
 from swsgx.isa.flags import PageType
-from swsgx.lsm.labels import Kept, Labels, file_of, owed, unmodified
+from swsgx.lsm.labels import Labels, file_of, owed, unmodified
 from swsgx.lsm.module import (
     ALLOW,
     NO_GRANTS,
@@ -53,24 +53,25 @@ from swsgx.lsm.policy.te import DEVICE, UNLABELED, Decision, TeStore
 __all__ = ["Authority", "OwnPolicy", "TypeEnforcement"]
 
 _EXEC = 4
+#: How many answers about loads are kept.
+_REMEMBERED = 4096
 _PROTS = ((1, "map_read"), (2, "map_write"), (4, "map_exec"))
 #: Granted by the enclave's type; who may turn pages into TCSs is judged when somebody does.
 _ITS_OWN = (Grant.EXECDIRTY, Grant.MAPWX, Grant.AUGEXEC, Grant.EXECANON, Grant.EXECUNMR)
 
 
 class Authority(Protocol):
-    """Names subjects and objects, and says what one may do to another.
-
-    Attributes:
-        device: what the SGX nodes are called.
-        unlabeled: what an enclave is called that nobody has named.
-    """
+    """Names subjects and objects, and says what one may do to another."""
 
     @property
-    def device(self) -> str: ...
+    def device(self) -> str:
+        """What the SGX nodes are called."""
+        ...
 
     @property
-    def unlabeled(self) -> str: ...
+    def unlabeled(self) -> str:
+        """What an enclave is called that nobody has named."""
+        ...
 
     def subject(self, subject: Subject | None, /) -> str:
         """What the caller is called."""
@@ -107,14 +108,13 @@ class OwnPolicy:
         return self._store.query(source, target, permission)
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class _Question:
-    """All that a load is judged by: many blocks of one file ask the same."""
+class _Question(NamedTuple):
+    """All that a load is judged by: many blocks of one file, each with an offset of its own, ask the same."""
 
     subject: Subject | None
-    origin: Origin | None
-    ceiling: int
-    grants: Grant
+    file: tuple[str, str, bool, OriginClass] | None
+    code: bool
+    owed: Grant
 
 
 class TypeEnforcement(Module):
@@ -133,7 +133,7 @@ class TypeEnforcement(Module):
 
     def __init__(self, authority: Authority) -> None:
         self.authority = authority
-        self._loads: Kept[_Question, Verdict] = Kept(self._load)
+        self._loads: dict[_Question, Verdict] = {}
 
     # Nodes.
 
@@ -155,25 +155,27 @@ class TypeEnforcement(Module):
     # Files.
 
     def load(self, event: Load) -> Verdict:
-        # An origin is asked about for its name and class; at which offset it was mapped makes no difference.
-        origin = event.origin
-        if origin is not None and origin.offset:
-            origin = dataclasses.replace(origin, offset=0)
-        question = _Question(event.subject, origin, event.ceiling & _EXEC, owed(event))
-        return self._loads(question) if self.keeps_answers else self._load(question)
+        file, code, owing = file_of(event.origin), bool(event.ceiling & _EXEC), owed(event)
+        named = (file.path, file.label, file.unwatched, file.kind) if file is not None else None
+        question = _Question(event.subject, named, code, owing)
+        answer = self._loads.get(question) if self.keeps_answers else None
+        if answer is None:
+            answer = self._load(event.subject, file, code, owing)
+            if len(self._loads) >= _REMEMBERED:
+                self._loads.clear()
+            self._loads[question] = answer
+        return answer
 
-    def _load(self, question: _Question) -> Verdict:
-        passed = Obligations(question.grants) if question.grants else ALLOW
-        file = file_of(question.origin)
+    def _load(self, subject: Subject | None, file: Origin | None, code: bool, owing: Grant) -> Verdict:
+        passed = Obligations(owing) if owing else ALLOW
         if file is None:
             return passed
         permissions: tuple[str, ...] = ("load",)
-        if question.ceiling:
+        if code:
             permissions += ("execute",)
             if file.kind is OriginClass.FILEMOD:
                 permissions += ("execmod",)
-        subject = self.authority.subject(question.subject)
-        return self._ask(subject, self.authority.file(file), permissions, passed)
+        return self._ask(self.authority.subject(subject), self.authority.file(file), permissions, passed)
 
     # The enclave becomes somebody.
 
