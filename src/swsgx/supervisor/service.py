@@ -20,7 +20,6 @@ import struct
 import threading
 import time
 from collections.abc import Callable, Generator
-from dataclasses import dataclass
 
 from swsgx.cpu.enclu.refusals import reason_of
 from swsgx.cpu.faults import SUCCESS
@@ -55,6 +54,7 @@ from swsgx.supervisor.process import TargetProcess, status_of
 from swsgx.supervisor.seccomp import Listener, Notification, listing_program, second_program
 from swsgx.supervisor.settings import Settings
 from swsgx.supervisor.steps import Call, Carrier, Step, Store
+from swsgx.supervisor.turns import Conversation, Fork, Turn
 from swsgx.trace import Event, Reason, Recorder
 
 __all__ = ["Service"]
@@ -80,37 +80,6 @@ _SIGNALS = {
     FaultAction.SEGV_MAPERR: LeafSignal.MAPERR,
     FaultAction.SIGBUS: LeafSignal.BUS,
 }
-
-
-@dataclass
-class _Conversation:
-    """A question that takes more than one answer."""
-
-    carrier: Carrier
-    key: int
-    finish: Callable[[], None] | None = None
-    process: TargetProcess | None = None
-
-
-@dataclass
-class _Turn:
-    """An answer that waits for those before it."""
-
-    notification: Notification
-    memory: TargetMemory
-    request: Request
-    carrier: Carrier
-    finish: Callable[[], None] | None = None
-
-
-@dataclass
-class _Fork:
-    """A child that is about to ask. After ``until`` (monotonic seconds) it will not: it ended with its parent."""
-
-    parent: TargetProcess
-    mm: AddressSpace
-    engine: TargetEngine
-    until: float = math.inf
 
 
 class Service:
@@ -163,8 +132,8 @@ class Service:
         self._processes: dict[int, TargetProcess] = {}
         self._keys = itertools.count(1)
         self._tokens = itertools.count(1)
-        self._conversations: dict[int, _Conversation] = {}
-        self._forks: dict[int, _Fork] = {}
+        self._conversations: dict[int, Conversation] = {}
+        self._forks: dict[int, Fork] = {}
         self._pidfds: dict[int, TargetProcess] = {}
         self._lock = threading.RLock()
         self._paging = False
@@ -482,9 +451,9 @@ class Service:
             self._reply(notification, memory, request, answer, result)
             return
         carrier = Carrier(memory, [], result, int(answer), watcher=process.engine)
-        self._queue(process, _Turn(notification, memory, request, carrier))
+        self._queue(process, Turn(notification, memory, request, carrier))
 
-    def _queue(self, process: TargetProcess, turn: _Turn) -> None:
+    def _queue(self, process: TargetProcess, turn: Turn) -> None:
         """Steps of one process are done in the order in which they were decided, whichever threads decided them."""
         with process.mm.lock:
             if process.unconfirmed:
@@ -519,7 +488,7 @@ class Service:
     ) -> None:
         token = next(self._tokens)
         with self._lock:
-            self._conversations[token] = _Conversation(carrier, request.key, finish, process)
+            self._conversations[token] = Conversation(carrier, request.key, finish, process)
         request.token = token
         self._go_on(notification, memory, request, token)
 
@@ -765,10 +734,10 @@ class Service:
                     if vma.mapping is None:  # the child may not have it; the host's fork has copied it
                         engine.map(vma.encl, [MappedRun(Linaddr(vma.start), vma.end - vma.start, 0)])
                 engine.keep_attached(mapping.encl for mapping in child.mappings.values())
-                self._forks[carrier.token] = _Fork(process, child, engine)
+                self._forks[carrier.token] = Fork(process, child, engine)
 
         process.forks += 1
-        self._queue(process, _Turn(notification, memory, request, carrier, copy))
+        self._queue(process, Turn(notification, memory, request, carrier, copy))
 
     def _forked(self, notification: Notification, memory: TargetMemory, request: Request) -> None:
         """Behind a fork, in the parent: a child that has not asked yet is dead, or there is none."""

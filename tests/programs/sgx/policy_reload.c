@@ -48,7 +48,8 @@ static void *inside(void *unused)
 	CHECK(run.function, policed ? ERESUME : EEXIT);
 	if (policed) {
 		CHECK(run.exception_vector, 14);
-		CHECK(run.exception_error_code, 0x15);
+		/* A fetch; whether there was an entry in the page table depends on who looked at the page last. */
+		CHECK(run.exception_error_code & ~1, 0x14);
 	}
 	return unused;
 }
