@@ -14,7 +14,7 @@ from swsgx.linux.device import EnclaveFile
 from swsgx.linux.outcome import Outcome
 from swsgx.linux.security import NO_GRANTS, Grant, PageFlag
 from swsgx.linux.syscalls.mremap import MREMAP_FIXED, MREMAP_MAYMOVE
-from swsgx.lsm.module import ALLOW, Event, Load, Obligations, Verdict
+from swsgx.lsm.module import ALLOW, Event, Obligations, Verdict
 from swsgx.lsm.page_rules import NAME
 from swsgx.lsm.seat import Seat
 from swsgx.lsm.stack import Mode
@@ -169,7 +169,7 @@ class _Owing(Granting):
 
     name = "owing"
 
-    def load(self, event: Load) -> Verdict:
+    def load(self, event: Event) -> Verdict:
         return Obligations(Grant.EXECANON)
 
 
