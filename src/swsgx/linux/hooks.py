@@ -211,9 +211,11 @@ def loading(
     source: int,
 ) -> Answer:
     """EADD of pages of one origin."""
+    first, count = offset // PAGE_SIZE, len(contents) // PAGE_SIZE
     event = Load(
         subject=subject,
         enclave=facts(encl),
+        mapped=int(np.bitwise_or.reduce(mapped_prots(encl, first, first + count), initial=0)),
         offset=offset,
         page_type=page_type,
         ceiling=ceiling,
