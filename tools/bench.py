@@ -38,14 +38,17 @@ from swsgx.inprocess.memory import aligned_buffer
 from swsgx.isa.address import PAGE_SIZE, Offset
 from swsgx.isa.flags import Attributes
 from swsgx.isa.structs import Secinfo, Secs
+from swsgx.linux.device import EnclaveFile
+from swsgx.linux.security import SecurityHooks
 from swsgx.linux.uapi import PAGE_MEASURE, SGX_IOC_ENCLAVE_ADD_PAGES, EnclaveAddPages
+from swsgx.lsm.assembly import assemble
 from swsgx.native.images import address_of
 
 TOP = Path(__file__).resolve().parent.parent
 EXAMPLES = TOP / "build" / "examples"
 #: Bytes that SHA-256 sees of a measured page: an EADD record, and 16 EEXTEND records with 256 bytes each.
 HASHED_PER_PAGE = 64 + 16 * (64 + 256)
-RW_REG = 0x203
+RW_REG, RX_REG = 0x203, 0x205
 MIB = 1 << 20
 #: Mappings of an enclave that the budgets for hiding are for.
 VMAS = 5
@@ -276,7 +279,13 @@ def nanoseconds(words: list[str]) -> list[float]:
 
 
 def target_round_trip(
-    way: str, count: int, nulls: int, slices: int, isolation: str = "off", size: int = 0
+    way: str,
+    count: int,
+    nulls: int,
+    slices: int,
+    isolation: str = "off",
+    size: int = 0,
+    options: tuple[str, ...] = (),
 ) -> float:
     """EENTER and EEXIT of an unmodified program under ``swsgx run``, in its own null system calls.
 
@@ -285,6 +294,7 @@ def target_round_trip(
         count, nulls, slices: so many round trips, then so many null calls, so many times; the medians count.
         isolation: the option's value.
         size: bytes of an enclave that touches so many, in :data:`VMAS` mappings; 0: the shortest.
+        options: others of ``swsgx run``.
     """
     plan, heap = hidden_plan(size, VMAS) if size else (load_plan(EXAMPLES / "bare.elf"), [])
     with tempfile.TemporaryDirectory() as folder:
@@ -293,7 +303,7 @@ def target_round_trip(
             write_sgxs(plan, file)
         signed = sign(unsigned(plan.measure().digest(), SigstructOptions()), generate_key())
         sigstruct.write_bytes(bytes(signed))
-        run = [*RUN[:-1], "--isolation", isolation, "--"]
+        run = [*RUN[:-1], "--isolation", isolation, *options, "--"]
         touched = [str(number) for piece in heap for number in (int(piece.offset), piece.count)]
         ours, theirs = nanoseconds(
             [
@@ -336,6 +346,81 @@ def swept(which: int) -> float:
     words = [*RUN[:-1], "--epc", "4M", "--isolation", "off", "--", sgx_program("memory_sweep.c"), "20"]
     done = subprocess.run(words, stdout=subprocess.PIPE, text=True, check=True)
     return float(done.stdout.split()[which])
+
+
+#: All files are of one type, whoever asks may do everything with them, and all code is measured.
+POLICY = {
+    "bench.te": (
+        'policy_module(bench, 1.0)\ntype bench_t;\ntype code_t;\nsubjcon exe "/.*" bench_t\nfilecon "/.*" code_t\n'
+        "allow bench_t { code_t sgx_device_t } : enclave *;\n"
+    ),
+    "bench.identity": (
+        "policy_name=bench policy_version=1.0.0\nDEFAULT op=ENCLAVE_INIT action=DENY\n"
+        "op=ENCLAVE_INIT isvprodid=0 label=code_t action=ALLOW\n"
+    ),
+    "bench.integrity": (
+        "measure func=ENCLAVE_LOAD mask=MAY_EXEC template=encl-load\n"
+        "measure func=ENCLAVE_INIT template=encl-init\n"
+    ),
+}
+
+
+def judged_add_pages() -> float:
+    """ADD_PAGES of 64 MiB of a file, 4 MiB of it code, with all security modules over without."""
+    code, data = 4 * MIB, 60 * MIB
+    size = code + data
+    with tempfile.TemporaryDirectory() as folder:
+        for name, text in POLICY.items():
+            Path(folder, name).write_text(text, encoding="utf-8")
+        contents = Path(folder, "enclave")
+        contents.write_bytes(
+            np.random.default_rng(1).integers(0, 256, MIB, np.uint8).tobytes() * (size // MIB)
+        )
+
+        def built(source: int, modules: SecurityHooks | None) -> None:
+            with Sgx(epc_size=size + 8 * MIB, security=modules) as sgx:
+                file = sgx.driver.open(subject=sgx.task.subject)
+                if not isinstance(file, EnclaveFile):
+                    sys.exit("bench: the node cannot be opened")
+                attributes = Attributes.MODE64BIT
+                secs = Secs.of(
+                    size=2 * size, baseaddr=2 * size, ssaframesize=1, attributes=attributes, xfrm=3
+                )
+                sgx.loader(file).create(secs)
+                for flags, offset, length in ((RX_REG, 0, code), (RW_REG, code, data)):
+                    with aligned_buffer(PAGE_SIZE) as (page, address):
+                        page[128 : 128 + Secinfo.size_of] = Secinfo.of(flags=flags).buffer
+                        argument = EnclaveAddPages.of(
+                            src=source + offset,
+                            offset=offset,
+                            length=length,
+                            secinfo=address + 128,
+                            flags=PAGE_MEASURE,
+                        )
+                        page[: argument.size_of] = argument.buffer
+                        file.ioctl(sgx.task, SGX_IOC_ENCLAVE_ADD_PAGES, address)
+                        if EnclaveAddPages(page).count != length:
+                            sys.exit("bench: ADD_PAGES did not add all pages")
+                file.close()
+
+        with (
+            contents.open("rb") as file,
+            mmap.mmap(file.fileno(), size, mmap.MAP_PRIVATE, mmap.PROT_READ | mmap.PROT_WRITE) as area,
+            assemble(
+                [str(Path(folder, name)) for name in POLICY],
+                modules=["no_unmeasured_exec"],
+                measurements=Path(folder, "list"),
+            ) as made,
+        ):
+            source = address_of(memoryview(area))
+            return side_by_side(lambda: built(source, made.stack), lambda: built(source, None), 3)
+
+
+def judged_call() -> float:
+    """A call into an enclave of a program under security modules, over one of a program without."""
+    judged = ("--lsm", "no_unmeasured_exec")
+    with_modules = target_round_trip("vdso", 20_000, 20_000, 25, options=judged)
+    return with_modules / target_round_trip("vdso", 20_000, 20_000, 25)
 
 
 def target_null_call() -> float:
@@ -427,6 +512,8 @@ def budgets() -> list[Budget]:
             at_most=400,
         ),
         Budget("target-null-call", target_null_call),
+        Budget("judged-add-pages-64MiB", judged_add_pages, at_most=1.30),
+        Budget("judged-call", judged_call, at_most=1.05),
         Budget("eaccept-fresh", eaccept_fresh, at_least=1.00),
         Budget("paging-sweep-MB-a-second", lambda: swept(0), at_least=300),
         Budget("paging-fault-us", lambda: swept(1)),

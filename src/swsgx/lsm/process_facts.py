@@ -13,6 +13,7 @@ from __future__ import annotations
 import errno
 import os
 import threading
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -20,8 +21,8 @@ from pathlib import Path
 from swsgx.isa.address import PAGE_SIZE, TargetAddr
 from swsgx.linux.provenance import Extent, Origin, OriginClass, Subject
 from swsgx.lsm.file_facts import FileDigests, ProvenanceError
+from swsgx.lsm.provenance import BELIEVED, Provenance
 from swsgx.lsm.provenance import Extent as Facts
-from swsgx.lsm.provenance import Provenance
 
 __all__ = ["ATTRIBUTE", "MappedFile", "ProcessMemory", "SourceFiles", "subject_of"]
 
@@ -148,12 +149,14 @@ class ProcessMemory:
     def __init__(self, pid: int, files: SourceFiles) -> None:
         self._looked = Provenance(pid)
         self._files = files
+        self._here: tuple[str, int, int] | None = None
+        self._believed = 0.0
 
     def extents(self, address: TargetAddr, contents: memoryview) -> Iterator[Extent]:
         start, end = int(address), address + len(contents)
         first, last = start // PAGE_SIZE * PAGE_SIZE, -(-end // PAGE_SIZE) * PAGE_SIZE
         try:
-            found = self._looked.extents(first, last - first)
+            found = self._looked.extents(first, last - first, pages=False)
         except ProvenanceError:
             return  # the process is gone: an unknown origin
         for facts in map(self._named, found):
@@ -162,13 +165,16 @@ class ProcessMemory:
             for part in self._compared(cut, contents[low - start : high - start]):
                 yield Extent(part.length, self._origin(part))
 
-    @staticmethod
-    def _named(facts: Facts) -> Facts:
+    def _named(self, facts: Facts) -> Facts:
         """A file that has another path here is nobody's."""
         named = facts.kind in (OriginClass.FILE, OriginClass.FILEMOD) and not facts.deleted
-        if not named or _is_here(facts.path, facts.device, facts.inode):
+        place, now = (facts.path, facts.device, facts.inode), time.monotonic()
+        if not named or (place == self._here and now < self._believed):
             return facts
-        return replace(facts, kind=OriginClass.UNKNOWN)
+        if not _is_here(*place):
+            return replace(facts, kind=OriginClass.UNKNOWN)
+        self._here, self._believed = place, now + BELIEVED
+        return facts
 
     def _compared(self, facts: Facts, contents: memoryview) -> Iterator[Facts]:
         """The memory, in pieces, as a modified file where the bytes are not the file's."""

@@ -15,19 +15,25 @@ Source: Linux, Documentation/admin-guide/mm/pagemap.rst; fs/proc/task_mmu.c (sho
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
+
+import numpy as np
 
 from swsgx.linux.security import Origin, OriginClass
 from swsgx.lsm.audit import Source
 from swsgx.lsm.file_facts import FileFacts, Mount, ProvenanceError, file_facts, parse_mounts, read_again
 from swsgx.lsm.pagemap import PageState, private_pages, read_through
+from swsgx.native.mappings import Mapping, mapping_from
 
-__all__ = ["Extent", "Provenance", "Vma", "kind_of", "parse_maps_line"]
+__all__ = ["BELIEVED", "Extent", "Provenance", "Vma", "kind_of", "parse_maps_line"]
 
 _PAGE = 4096
 _CHUNK = 1 << 20
+#: Seconds for which the facts of a mapping's file are believed, those about its writers among them.
+BELIEVED = 0.05
 _DELETED = " (deleted)"
 
 #: Filesystems whose files have other devices in stat than in maps (fs/overlayfs, fs/btrfs; overlay until 6.15).
@@ -201,8 +207,39 @@ def kind_of(vma: Vma, facts: FileFacts | None, mounts: Iterable[Mount]) -> Origi
     return OriginClass.FILE
 
 
+#: Facts of a mapping's file, its path, and what kind of memory it is.
+_Look = tuple[FileFacts | None, str, OriginClass]
+
+
+@dataclass(frozen=True, slots=True)
+class _Known:
+    """What was found of one mapping: a loader adds its pages piece by piece."""
+
+    mapping: Mapping
+    vma: Vma
+    look: _Look
+    until: float
+
+    def holds(self, pid: int, start: int, length: int) -> bool:
+        """Whether it is believed of a range: for a moment, and while the same mapping covers it."""
+        inside = self.vma.start <= start and start + length <= self.vma.end
+        return inside and time.monotonic() < self.until and mapping_from(pid, start) == self.mapping
+
+
+class _Open:
+    """A descriptor that is closed when nobody uses it any more; several threads may."""
+
+    def __init__(self, fd: int) -> None:
+        self.fd = fd
+
+    def __del__(self) -> None:
+        os.close(self.fd)
+
+
 class Provenance:
     """Looks at one process's memory.
+
+    What a mapping's file is, is believed for a moment. Which of its pages were modified, is looked at each time.
 
     It takes what ptrace would take: the same user, or root. ``/proc/PID/map_files`` leads to the mapped file itself,
     and takes CAP_SYS_ADMIN or CAP_CHECKPOINT_RESTORE; without it the path is opened, and believed if device and inode
@@ -217,17 +254,27 @@ class Provenance:
         self.pid = pid
         self._proc = Path("/proc") / str(pid)
         self._touch = touch or (lambda address, length: read_through(pid, address, length))
+        self._known: _Known | None = None
+        self._compared: tuple[tuple[object, ...], _Open] | None = None
 
-    def extents(self, start: int, length: int) -> list[Extent]:
+    def extents(self, start: int, length: int, *, pages: bool = True) -> list[Extent]:
         """The sources of a range, ascending and without holes; what is not mapped is unknown.
 
         Args:
             start: address, whole pages.
             length: likewise.
+            pages: tell private copies of a file's pages from the file's own. Whoever compares the bytes need not ask.
 
         Raises:
             ProvenanceError: the process is gone, or may not be looked at.
         """
+        known = self._known
+        if known is not None and known.holds(self.pid, start, length):
+            return list(self._of_mapping(known.vma, start, start + length, known.look, pages=pages))
+        return self._read(start, length, pages=pages)
+
+    def _read(self, start: int, length: int, *, pages: bool) -> list[Extent]:
+        mapping = mapping_from(self.pid, start)
         try:
             mounts = parse_mounts(self._text("mountinfo"))
             lines = self._text("maps").split("\n")[:-1]
@@ -246,7 +293,10 @@ class Provenance:
             if vma.start > at:
                 found.append(_nothing(at, vma.start - at))
             first, last = max(vma.start, start), min(vma.end, end)
-            found += self._of_mapping(vma, first, last, mounts)
+            look = self._look(vma, mounts)
+            if mapping is not None and (mapping.start, mapping.end) == (vma.start, vma.end):
+                self._known = _Known(mapping, vma, look, time.monotonic() + BELIEVED)
+            found += self._of_mapping(vma, first, last, look, pages=pages)
             at = last
         if at < end:
             found.append(_nothing(at, end - at))
@@ -288,26 +338,32 @@ class Provenance:
         """
         if extent.kind is not OriginClass.FILE:
             return extent
-        fd = self.open(extent)
+        file = self._held(extent)
         try:
             for at in range(0, len(contents), _CHUNK):
-                part = bytes(contents[at : at + _CHUNK])
+                part = contents[at : at + _CHUNK]
+                held = os.pread(file.fd, len(part), extent.offset + at)
                 # Beyond the file's end, its last page holds zeros.
-                if os.pread(fd, len(part), extent.offset + at).ljust(len(part), b"\0") != part:
+                if not _same(held, part[: len(held)]) or any(part[len(held) :]):
                     return replace(extent, kind=OriginClass.FILEMOD)
         except OSError as error:
             raise ProvenanceError(f"{extent.path}: cannot be read: {error.strerror}") from None
-        finally:
-            os.close(fd)
         return extent
+
+    def _held(self, extent: Extent) -> _Open:
+        """The extent's file, open as long as no other one is asked for; it is the one that the extent names."""
+        key = (extent.mapping, extent.device, extent.inode, extent.path)
+        before = self._compared
+        if before is None or before[0] != key:
+            before = self._compared = key, _Open(self.open(extent))
+        return before[1]
 
     def _text(self, name: str) -> str:
         # Not as text: a carriage return in a file's name must not become a line end, and a line.
         return os.fsdecode((self._proc / name).read_bytes())
 
-    def _of_mapping(self, vma: Vma, first: int, last: int, mounts: list[Mount]) -> Iterator[Extent]:
-        facts, path = self._look(vma, mounts)
-        kind = kind_of(vma, facts, mounts)
+    def _of_mapping(self, vma: Vma, first: int, last: int, look: _Look, *, pages: bool) -> Iterator[Extent]:
+        facts, path, kind = look
         deleted = vma.path.endswith(_DELETED) if facts is None else facts.links == 0
         whole = Extent(
             start=first,
@@ -329,7 +385,7 @@ class Provenance:
             uid=facts.uid if facts else -1,
             mapping=(vma.start, vma.end),
         )
-        if kind is not OriginClass.FILE or vma.shared:
+        if kind is not OriginClass.FILE or vma.shared or not pages:
             yield whole
             return
         for begin, end, state in private_pages(self.pid, first, last, self._touch):
@@ -341,8 +397,12 @@ class Provenance:
                 kind=_KINDS[state],
             )
 
-    def _look(self, vma: Vma, mounts: list[Mount]) -> tuple[FileFacts | None, str]:
-        """Facts of a mapping's file, and its path."""
+    def _look(self, vma: Vma, mounts: list[Mount]) -> _Look:
+        """Facts of a mapping's file, its path, and what kind of memory it is."""
+        facts, path = self._file(vma, mounts)
+        return facts, path, kind_of(vma, facts, mounts)
+
+    def _file(self, vma: Vma, mounts: list[Mount]) -> tuple[FileFacts | None, str]:
         if vma.inode == 0:
             return None, ""
         # Overlay and btrfs give files other devices than their mappings show.
@@ -387,6 +447,13 @@ class Provenance:
                 return fd
             os.close(fd)
         return None
+
+
+def _same(one: bytes, other: bytes | memoryview) -> bool:
+    """Whether bytes are the same; eight at a time, since there can be very many."""
+    if len(one) % 8:
+        return one == bytes(other)
+    return bool(np.array_equal(np.frombuffer(one, np.uint64), np.frombuffer(other, np.uint64)))
 
 
 def _nothing(start: int, length: int) -> Extent:
