@@ -43,6 +43,7 @@ from swsgx.trace import Reason
 if TYPE_CHECKING:
     from swsgx.linux.device import Driver
     from swsgx.linux.encl import Encl
+    from swsgx.linux.mm import AddressSpace
     from swsgx.linux.task import Task
     from swsgx.linux.vma import Vma
 
@@ -66,10 +67,13 @@ __all__ = [
     "policy_changed",
     "provisioning",
     "receiving",
+    "relabelled",
     "remember_mapping",
 ]
 
 _PERM = int(VmaBits.R | VmaBits.W | VmaBits.X)
+#: Generation of no policy.
+_STALE = -1
 Bytes = npt.NDArray[np.uint8]
 
 
@@ -339,11 +343,11 @@ def provisioning(encl: Encl, subject: Subject | None) -> Reason | None:
     return judge(encl.driver.security, Provision(subject=subject, enclave=facts(encl))).reason
 
 
-# When the policy has changed.
+# When the policy has changed, or who a program is.
 
 
 def judged_again(vma: Vma) -> None:
-    """First fault in a mapping since the policy changed: if it would not be allowed now, it loses X.
+    """First fault in a mapping since policy or label changed: if it would not be allowed now, it loses X.
 
     The address space's lock and the enclave's guard are held.
 
@@ -354,8 +358,11 @@ def judged_again(vma: Vma) -> None:
     hooks = encl.driver.security
     if encl.security is None or own is None or judgement is None or judgement.generation == hooks.generation:
         return
-    answer = judge(hooks, mapping(encl, judgement.subject, "fault", vma.start, vma.end, vma.prot))
-    if answer.reason is not None and vma.prot & int(VmaBits.X):
+    reason = encl.used_by(judgement.subject)
+    if reason is None:
+        event = mapping(encl, judgement.subject, "fault", vma.start, vma.end, vma.prot)
+        reason = judge(hooks, event).reason
+    if reason is not None and vma.prot & int(VmaBits.X):
         own.mm.protect(vma, vma.prot & ~int(VmaBits.X))
     vma.judgement = Judgement(judgement.subject, vma.prot, hooks.generation)
 
@@ -369,3 +376,20 @@ def policy_changed(driver: Driver) -> None:
     for encl in driver.enclaves:
         if encl.security is not None and encl.created:
             encl.zap(0, encl.size // PAGE_SIZE)
+
+
+def relabelled(mm: AddressSpace, subject: Subject) -> None:
+    """A program has another label now: each of its mappings faults at its next touch, and is judged as a new subject's.
+
+    No lock may be held.
+
+    Raises:
+        OSError: the host cannot take page-table entries away; they may be there as long as nobody evicts the pages.
+    """
+    with mm.lock:
+        for vma in mm.vmas:
+            if vma.judgement is not None:
+                vma.judgement = Judgement(subject, vma.judgement.prot, _STALE)
+        for encl, own in list(mm.mappings.items()):
+            if encl.security is not None and encl.created:
+                mm.zap(own, encl.base, encl.base + encl.size)
