@@ -333,7 +333,7 @@ def test_two_processes_that_ask_at_once_are_not_both_allowed() -> None:
 
     # As one of the package it is called by whoever asks, so that only the driver keeps the two apart.
     Slow.__module__ = "swsgx.lsm.slow"
-    made.stack._seats.append(Seat(Slow(), 60))
+    made.stack._seats = (*made.stack._seats, Seat(Slow(), 60))
     assert made.map(file, 4, 1, RW).ok
     thread.join()
     assert [outcome.errno for outcome in second] == [errno.EACCES]

@@ -6,6 +6,7 @@ Nothing here is called for an enclave without a security stack (``encl.security`
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import errno
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -36,7 +37,7 @@ from swsgx.linux.security import (
     Receive,
     judge,
 )
-from swsgx.linux.sticky import Identity, PageRange
+from swsgx.linux.sticky import Identity, PageFlag, PageRange
 from swsgx.native.abi import VmaBits
 from swsgx.trace import Reason
 
@@ -56,6 +57,7 @@ __all__ = [
     "extents",
     "facts",
     "guarded",
+    "initialised",
     "initialising",
     "judged_again",
     "loading",
@@ -85,11 +87,13 @@ class Judgement:
         subject: who asked.
         prot: that was allowed: R 1, W 2, X 4.
         generation: of the policy that allowed it.
+        initialised: the enclave was: who it is was known.
     """
 
     subject: Subject | None
     prot: int
     generation: int
+    initialised: bool
 
 
 def denied(reason: Reason) -> Outcome:
@@ -310,7 +314,7 @@ def remember_mapping(encl: Encl, vma: Vma | None, subject: Subject | None) -> No
     if encl.security is None or vma is None:
         return
     encl.security.pages.mapped(*encl.clip(vma.start, vma.end), vma.prot)
-    vma.judgement = Judgement(subject, vma.prot, encl.driver.security.generation)
+    vma.judgement = Judgement(subject, vma.prot, encl.driver.security.generation, encl.initialised)
 
 
 def receiving(encl: Encl, subject: Subject, previous: Subject | None) -> Reason | None:
@@ -343,11 +347,11 @@ def provisioning(encl: Encl, subject: Subject | None) -> Reason | None:
     return judge(encl.driver.security, Provision(subject=subject, enclave=facts(encl))).reason
 
 
-# When the policy has changed, or who a program is.
+# When the policy has changed, or who a program is, or what is known of the enclave.
 
 
 def judged_again(vma: Vma) -> None:
-    """First fault in a mapping since policy or label changed: if it would not be allowed now, it loses X.
+    """First fault in a mapping since policy or label changed, or INIT: if it would not be allowed now, it loses X.
 
     The address space's lock and the enclave's guard are held.
 
@@ -356,24 +360,38 @@ def judged_again(vma: Vma) -> None:
     """
     encl, judgement, own = vma.encl, vma.judgement, vma.mapping
     hooks = encl.driver.security
-    if encl.security is None or own is None or judgement is None or judgement.generation == hooks.generation:
+    if encl.security is None or own is None or judgement is None:
         return
-    reason = encl.used_by(judgement.subject)
-    if reason is None:
-        event = mapping(encl, judgement.subject, "fault", vma.start, vma.end, vma.prot)
-        reason = judge(hooks, event).reason
-    if reason is not None and vma.prot & int(VmaBits.X):
+    if (judgement.generation, judgement.initialised) == (hooks.generation, encl.initialised):
+        return
+    answer = judge(hooks, mapping(encl, judgement.subject, "fault", vma.start, vma.end, vma.prot))
+    if answer.reason is not None and vma.prot & int(VmaBits.X):
         own.mm.protect(vma, vma.prot & ~int(VmaBits.X))
-    vma.judgement = Judgement(judgement.subject, vma.prot, hooks.generation)
+    vma.judgement = Judgement(judgement.subject, vma.prot, hooks.generation, encl.initialised)
+
+
+def initialised(encl: Encl) -> None:
+    """INIT succeeded: mappings that were executable before are judged as those of the enclave that it is now. No lock
+    may be held.
+
+    Raises:
+        OSError: the host cannot have them fault; the enclave must not be used.
+    """
+    if encl.security is not None and (encl.security.pages.flags & np.uint8(PageFlag.EVER_X)).any():
+        encl.zap(0, encl.size // PAGE_SIZE)
 
 
 def policy_changed(driver: Driver) -> None:
     """Have every mapping of every enclave fault at its next touch, and so be judged again. No lock may be held.
 
+    Whoever has used an enclave's file is asked again, too, but for its maker, who never was.
+
     Raises:
         OSError: the host cannot do it in some address space; others were not asked.
     """
     for encl in driver.enclaves:
+        for user in list(encl.users)[1:]:
+            encl.users.pop(user, None)
         if encl.security is not None and encl.created:
             encl.zap(0, encl.size // PAGE_SIZE)
 
@@ -389,7 +407,7 @@ def relabelled(mm: AddressSpace, subject: Subject) -> None:
     with mm.lock:
         for vma in mm.vmas:
             if vma.judgement is not None:
-                vma.judgement = Judgement(subject, vma.judgement.prot, _STALE)
+                vma.judgement = dataclasses.replace(vma.judgement, subject=subject, generation=_STALE)
         for encl, own in list(mm.mappings.items()):
             if encl.security is not None and encl.created:
                 mm.zap(own, encl.base, encl.base + encl.size)

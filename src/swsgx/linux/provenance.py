@@ -74,6 +74,8 @@ class Origin:
         writers: somebody has it open for writing.
         unwatched: its filesystem cannot tell that it changed, as with FUSE.
         mode: permission bits.
+        owner: user that owns it; None: not known.
+        filesystem: kind of its filesystem, like ``ext4``; empty: not known.
         label: its security label.
         file: to look at its contents; None if nobody can. Two origins can be equal without it.
     """
@@ -89,6 +91,8 @@ class Origin:
     writers: bool = False
     unwatched: bool = False
     mode: int = 0
+    owner: int | None = None
+    filesystem: str = ""
     label: str = ""
     file: OriginFile | None = field(default=None, compare=False, repr=False)
 

@@ -36,6 +36,7 @@ class Decision:
         subject: who asked.
         enclave: as it was before; None: no enclave is concerned.
         node: that was opened; else empty.
+        label: of the enclave: the one that it gets, if it is about to be initialised; empty if it has none.
         permissions: of class ``enclave``, that were lacking or needed.
         offset, length: bytes from the enclave's base, and bytes; None: no range is concerned.
         prot: the ceiling of pages that are loaded, the protection of a mapping: R 1, W 2, X 4; else None.
@@ -56,6 +57,7 @@ class Decision:
     subject: Subject | None
     enclave: EnclaveFacts | None
     node: str = ""
+    label: str = ""
     permissions: tuple[str, ...]
     offset: int | None = None
     length: int | None = None
@@ -120,6 +122,7 @@ def recorded(
     origin: Origin | None = None
     enclave = event.enclave if isinstance(event, EnclaveEvent) else None
     identity = enclave.identity if enclave is not None else None
+    label = enclave.label if enclave is not None else ""
     match event:
         case Open():
             node = event.node
@@ -127,7 +130,7 @@ def recorded(
             offset, length, prot = event.offset, event.length, event.ceiling
             measured, page_type, origin = event.measured, event.page_type, event.origin
         case Init():
-            origin, identity = event.origin, event.identity
+            origin, identity, label = event.origin, event.identity, event.label
         case Augment() | Debug():
             offset, length = event.offset, event.length
         case Modify():
@@ -143,6 +146,7 @@ def recorded(
         subject=event.subject,
         enclave=enclave,
         node=node,
+        label=label,
         permissions=permissions or permissions_of(event),
         offset=offset,
         length=length,

@@ -17,7 +17,7 @@ from swsgx.lsm.measurement import Entry, MeasurementError
 from swsgx.lsm.measurement_list import bank_digests, format_binary, parse_binary, replay
 from swsgx.lsm.pcr import PcrSink, SoftwarePcrs
 
-__all__ = ["MeasurementLog"]
+__all__ = ["MeasurementLog", "UnfiledLog"]
 
 
 @dataclass
@@ -121,3 +121,29 @@ class MeasurementLog:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+@dataclass
+class UnfiledLog:
+    """A list that lives as long as the process, for whoever named no file.
+
+    Args:
+        pcrs: where entries are extended.
+    """
+
+    pcrs: PcrSink
+    entries: list[Entry] = field(default_factory=list, init=False)
+    _lock: threading.Lock = field(default_factory=threading.Lock, init=False, repr=False)
+
+    def add(self, entry: Entry) -> None:
+        """As :meth:`MeasurementLog.add`.
+
+        Raises:
+            PcrError: it was not extended.
+        """
+        with self._lock:
+            self.entries.append(entry)
+            self.pcrs.extend(entry.pcr, bank_digests(entry, self.pcrs.algorithms))
+
+    def close(self) -> None:
+        """Nothing is open."""

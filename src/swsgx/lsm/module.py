@@ -99,12 +99,14 @@ class Allow:
 
     Attributes:
         grants: of an init, and of a module that hands out grants only; no other may set it.
+        tolerated: of the same: what is withheld, but only told when it is used.
         audited: it is to be recorded all the same (auditallow), with the following.
         permissions: that were needed.
         rule: where the policy says so, such as ``"te:14"``.
     """
 
     grants: Grant = NO_GRANTS
+    tolerated: Grant = NO_GRANTS
     audited: bool = False
     permissions: tuple[str, ...] = ()
     rule: str = ""
@@ -134,6 +136,8 @@ class Deny:
         expected, found: what would have been allowed, and what was there.
         rule: where the policy says so, such as ``"te:14"``.
         audited: it is recorded; False is dontaudit.
+        permissive: it has no effect, and is only told.
+        otherwise: what is said where the refusal has no effect.
     """
 
     reason: str
@@ -142,6 +146,8 @@ class Deny:
     found: str = ""
     rule: str = ""
     audited: bool = True
+    permissive: bool = False
+    otherwise: Allow | Obligations = ALLOW
 
 
 Verdict = Allow | Obligations | Deny

@@ -153,7 +153,10 @@ class Extent:
             deleted=self.deleted,
             noexec=self.noexec,
             writers=self.writers is True,
+            unwatched=self.inode != 0 and not self.reports_changes,
             mode=self.mode,
+            owner=self.uid if self.uid >= 0 else None,
+            filesystem=self.filesystem,
             label=self.label,
         )
 

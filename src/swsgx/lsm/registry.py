@@ -8,16 +8,18 @@ from importlib.metadata import entry_points
 from swsgx.lsm.capability import Capability
 from swsgx.lsm.module import Module
 from swsgx.lsm.no_unmeasured_exec import NoUnmeasuredExec
+from swsgx.lsm.selinux import LiveTypeEnforcement
 
 __all__ = ["BUILT_IN", "GROUP", "available", "make"]
 
 #: Entry-point group of third parties; an entry point names what makes a module when it is called without arguments.
 GROUP = "swsgx.lsm"
 
-#: Modules that need no policy.
+#: Modules that need no policy file.
 BUILT_IN: Mapping[str, Callable[[], Module]] = {
     Capability.name: Capability,
     NoUnmeasuredExec.name: NoUnmeasuredExec,
+    LiveTypeEnforcement.name: LiveTypeEnforcement,
 }
 
 

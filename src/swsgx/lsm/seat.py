@@ -12,7 +12,6 @@ import threading
 from collections.abc import Callable
 
 from swsgx.lsm.module import (
-    NO_GRANTS,
     Allow,
     Answer,
     CommitFailed,
@@ -117,16 +116,19 @@ class Seat:
         if not event.hook.isidentifier():
             return Deny(FAILURE, found="an event without a hook")
         answer = self._call(lambda: getattr(self.module, event.hook)(event))
-        if isinstance(answer, Deny):
+        if isinstance(answer, Deny) and self._fits(event, answer.otherwise):
             return answer
-        if isinstance(answer, Allow) and self._may_allow(event, answer):
-            return answer
-        if isinstance(answer, Obligations) and self.hands_out_grants and isinstance(event, Load):
+        if isinstance(answer, Allow | Obligations) and self._fits(event, answer):
             return answer
         return Deny(FAILURE, expected="an answer that fits the hook", found=repr(answer)[:200])
 
-    def _may_allow(self, event: Event, answer: Allow) -> bool:
-        return answer.grants == NO_GRANTS or (self.hands_out_grants and isinstance(event, Init))
+    def _fits(self, event: Event, answer: Allow | Obligations) -> bool:
+        """Whether the hook, and this module, can say so."""
+        if isinstance(answer, Obligations):
+            return self.hands_out_grants and isinstance(event, Load)
+        if not answer.grants and not answer.tolerated:
+            return True
+        return self.hands_out_grants and isinstance(event, Init)
 
     def label(self, event: Init) -> Label | Deny | None:
         """What the module calls an enclave."""

@@ -72,7 +72,8 @@ class Stack:
         timeout: float = 0.5,
     ) -> None:
         first = [] if any(isinstance(module, Capability) for module in modules) else [Capability()]
-        self._seats = [Seat(module, timeout) for module in (*first, *modules)]
+        self._seats = tuple(Seat(module, timeout) for module in (*first, *modules))
+        self._timeout = timeout
         names = [*self.modules, page_rules.NAME]
         if len(set(names)) != len(names):
             raise ValueError(f"modules have names of their own: {', '.join(names)}")
@@ -106,6 +107,23 @@ class Stack:
         """Mappings are judged again at their next fault; see also :func:`swsgx.linux.hooks.policy_changed`."""
         self.generation += 1
 
+    def replace(self, modules: Sequence[Module]) -> None:
+        """Put modules in the place of those that are called the same, all at one moment: no event is judged by some
+        of the old and some of the new ones. Mappings are judged again, as by :meth:`policy_changed`.
+
+        Raises:
+            ValueError: no module is called so.
+        """
+        new = {module.name: Seat(module, self._timeout) for module in modules}
+        unknown = new.keys() - set(self.modules)
+        if unknown:
+            raise ValueError(f"no module is called {', '.join(sorted(unknown))}: {', '.join(self.modules)}")
+        old = [seat for seat in self._seats if seat.name in new]
+        self._seats = tuple(new.get(seat.name, seat) for seat in self._seats)
+        self.policy_changed()
+        for seat in old:
+            seat.close()
+
     def close(self) -> None:
         """No driver uses the stack any more: threads of modules end, but for those that hang."""
         for seat in self._seats:
@@ -115,59 +133,59 @@ class Stack:
 
     def decide(self, event: Event) -> Answer:
         """Ask all modules, and apply the page rules."""
-        copies = functools.cache(lambda: detached(event))
+        copies = _Copies()
+        seats = self._seats
+        hands_out = any(seat.hands_out_grants for seat in seats)
         label = ""
         if isinstance(event, Init):
-            named = self._label(event)
+            named = self._label(event, seats)
             if isinstance(named, Reason):
                 return Answer(named)
             label = named
             event = dataclasses.replace(event, label=label)
         obligations = NO_GRANTS
         strict, lenient = _ALL, _ALL
-        allowed: list[tuple[str, Verdict]] = []
-        for seat in self._seats:
-            verdict = seat.ask(event if seat.runs_directly else copies())
+        allowed: list[tuple[str, Allow | Obligations]] = []
+        for seat in seats:
+            verdict = seat.ask(event if seat.runs_directly else copies.of(event))
             if isinstance(verdict, Deny):
                 reason = self._refuse(event, seat.name, verdict)
                 if reason is not None:
                     return Answer(reason)
-            granted = verdict.grants if isinstance(verdict, Allow) else NO_GRANTS
+                verdict = verdict.otherwise
             if isinstance(verdict, Obligations):
                 obligations |= verdict.grants
-            if seat.hands_out_grants:
-                strict &= granted
-                lenient &= _ALL if seat.name in self.permissive else granted
+            elif seat.hands_out_grants and isinstance(event, Init):
+                strict &= verdict.grants
+                lenient &= _ALL if seat.name in self.permissive else verdict.grants | verdict.tolerated
             allowed.append((seat.name, verdict))
-        if not self.write_execute:
+        if not hands_out or not isinstance(event, Init):
             strict = lenient = NO_GRANTS
-        tolerated = lenient & ~strict
-        reason = self._page_rules(event, strict, tolerated)
+        tolerated = lenient & ~strict if lenient else NO_GRANTS
+        reason = self._page_rules(event, strict, tolerated, write_execute=hands_out)
         if reason is not None:
             return Answer(reason)
         for name, verdict in allowed:
             self._record_allowed(event, name, verdict)
-        if not isinstance(event, Init):
-            strict = tolerated = NO_GRANTS
         return Answer(None, obligations, strict, tolerated, label)
 
     def commit(self, event: Event, answer: Answer) -> Reason | None:
         """Let all modules record what happens; the first that cannot refuses it."""
         if isinstance(event, Init):
             event = dataclasses.replace(event, label=answer.label)
-        copies = functools.cache(lambda: detached(event))
+        copies = _Copies()
         for seat in self._seats:
-            failed = seat.commit(event if seat.runs_directly else copies(), answer)
+            failed = seat.commit(event if seat.runs_directly else copies.of(event), answer)
             if failed is not None:
                 reason = self._refuse(event, seat.name, failed)
                 if reason is not None:
                     return reason
         return None
 
-    def _label(self, event: Init) -> str | Reason:
+    def _label(self, event: Init, seats: Sequence[Seat]) -> str | Reason:
         """The one that modules agree on: a default counts only if nobody has another."""
         found: dict[bool, Label] = {}
-        for seat in self._seats:
+        for seat in seats:
             label = seat.label(event if seat.runs_directly else _detached_init(event))
             if label is None:
                 continue
@@ -182,11 +200,13 @@ class Stack:
         chosen = found.get(False) or found.get(True)
         return chosen.name if chosen is not None else ""
 
-    def _page_rules(self, event: Event, strict: Grant, tolerated: Grant) -> Reason | None:
+    def _page_rules(
+        self, event: Event, strict: Grant, tolerated: Grant, *, write_execute: bool
+    ) -> Reason | None:
         if isinstance(event, Init):
             lack = page_rules.undischarged(event, strict)
         else:
-            lack = page_rules.lacking(event, write_execute=self.write_execute)
+            lack = page_rules.lacking(event, write_execute=write_execute)
             tolerated = event.enclave.tolerated if isinstance(event, EnclaveEvent) else NO_GRANTS
         if lack is None:
             return None
@@ -212,7 +232,7 @@ class Stack:
         tolerated: bool = False,
     ) -> Reason | None:
         """Record a refusal; its reason, if it has an effect."""
-        binds = self._binds(name) and not tolerated
+        binds = self._binds(name) and not tolerated and not verdict.permissive
         if verdict.audited:
             self._record(event, name, verdict, span, permissive=not binds)
         if not binds:
@@ -259,6 +279,18 @@ class Stack:
                 audit.record(decision)
             except Exception:
                 self.lost += 1
+
+
+class _Copies:
+    """The one copy of an event that modules of others share, made if there is such a module."""
+
+    def __init__(self) -> None:
+        self._copy: Event | None = None
+
+    def of(self, event: Event) -> Event:
+        if self._copy is None:
+            self._copy = detached(event)
+        return self._copy
 
 
 def _detached_init(event: Init) -> Init:

@@ -75,7 +75,7 @@ class Base:
         self.world.driver.security = self.stack
         self.pids = 0
         self.generation = 0
-        self.enclaves: list[Enclave] = []
+        self.enclaves: list[Enclave] = self.judge.enclaves
         self.processes: list[Process] = []
         self.asked: list[Question] = []
         self.committed: list[Question] = []
@@ -252,6 +252,11 @@ class Base:
                 page.ever_w |= bool(area.prot & W)
                 page.ever_x |= bool(area.prot & X)
         area.subject, area.judged, area.generation = process.subject, area.prot, self.generation
+        area.initialised = area.encl.initialised
+
+    def stale(self, area: Area) -> bool:
+        """Whether it was judged by what does not hold any more: it must be judged again when it is touched."""
+        return area.generation != self.generation or area.initialised != area.encl.initialised
 
     def with_room(self, count: int) -> None:
         """EPC pages are free, so that no call stops half way for want of them."""
@@ -313,8 +318,9 @@ class Base:
             return
         encl, known = area.encl, area.encl.file.encl
         must(not area.prot & ~area.judged, "I0: a mapping that nobody allowed")
-        current = area.generation == self.generation
-        must(not current or area.subject == process.subject, "I0: allowed for somebody else", area.subject)
+        must(
+            self.stale(area) or area.subject == process.subject, "I0: allowed for somebody else", area.subject
+        )
         for index in range(area.start, min(area.end, PAGES)):
             if not known.created or not known.page_type[index]:
                 continue

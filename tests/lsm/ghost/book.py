@@ -90,7 +90,7 @@ class Area:
 
     Attributes:
         start, end: page indexes.
-        judged: what it was allowed, and to whom, under which policy.
+        judged: what it was allowed, and to whom, under which policy, and whether the enclave was initialised.
         alive: it has an enclave; a child's has none if it was refused.
     """
 
@@ -101,6 +101,7 @@ class Area:
     subject: Subject | None = None
     judged: int = 0
     generation: int = 0
+    initialised: bool = False
     alive: bool = True
 
 
@@ -136,6 +137,7 @@ class Process:
                     area.subject,
                     area.judged,
                     area.generation,
+                    area.initialised,
                     area.alive,
                 )
             )

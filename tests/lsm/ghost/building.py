@@ -18,9 +18,9 @@ from tests.lsm.ghost.book import PAGES, SPARE, Enclave, Page, Process, R, W, X
 from tests.lsm.ghost.questions import source_name
 from tests.make.world import a_secs, a_tcs
 
-__all__ = ["Building"]
+__all__ = ["CEILINGS", "Building"]
 
-_CEILINGS = (R, R | W, R | X, R | W | X, R | W | X, R | W | X, X)
+CEILINGS = (R, R | W, R | X, R | W | X, R | W | X, R | W | X, X)
 
 
 class Building(Base):
@@ -80,7 +80,7 @@ class Building(Base):
                 first=dice.choice([0, 0, 1, 1, 2, 3, 4, 5]),
                 count=dice.choice([1, 1, 2, 3, 4]),
                 source=dice.choice([0, 0, 1, 2, 3, 4, 5, 5, 6]),
-                ceiling=dice.choice(_CEILINGS) if dice.random() < 0.85 else None,
+                ceiling=dice.choice(CEILINGS) if dice.random() < 0.85 else None,
                 measured=dice.random() < 0.7,
             )
 
@@ -168,7 +168,7 @@ class Building(Base):
     def do_init(self, process: Process, encl: Enclave, dice: random.Random) -> None:
         self.acting(process)
         self.with_room(4)
-        self.memory.sigstruct = dice.choice([sources.SIGNED, sources.SIGNED, sources.GOOD, None])
+        self.memory.sigstruct = dice.choice([sources.SIGNED] * 4 + [sources.GOOD, sources.MODIFIED, None])
         sigstruct = self.world.sigstruct(encl.file) if encl.file.encl.secs is not None else None
         if sigstruct is None:
             return
@@ -188,20 +188,6 @@ class Building(Base):
         must(found.errno == expected, "INIT gave", found, found.reason)
         if found.ok:
             encl.initialised, encl.grants, encl.label = True, grants, label
-
-    def build(self, dice: random.Random) -> None:
-        """An enclave as programs build them, which chance would seldom make: several calls in one step."""
-        process = dice.choice(self.processes)
-        encl = self.do_open(process) if len(self.enclaves) < 3 else None
-        if encl is None or not self.do_create(process, encl, debug=dice.random() < 0.9):
-            return
-        at = 0
-        for _ in range(dice.randrange(1, 4)):
-            count = dice.choice([1, 1, 2])
-            ceiling = dice.choice(_CEILINGS)
-            self.do_add(process, encl, at, count, dice.randrange(4), ceiling, dice.random() < 0.8)
-            at += count
-        self.do_init(process, encl, dice)
 
     # Sources, subjects, descriptors.
 

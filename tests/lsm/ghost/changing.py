@@ -277,6 +277,8 @@ class Changing(Mapping):
         """Another policy: mappings stay as they are until somebody touches them."""
         self.judge.reload(dice, self.stack)
         self.generation += 1
+        for encl in self.enclaves:
+            del encl.users[1:]
         self.call(lambda: hooks.policy_changed(self.world.driver))
         for process in self.processes:
             for area in process.areas:

@@ -18,9 +18,11 @@ class Judge(Protocol):
 
     Attributes:
         modules: that sit in the stack, in their order.
+        enclaves: those that there are, as the ghost knows them.
     """
 
     modules: list[Module]
+    enclaves: list[Enclave]
 
     def denies(self, question: Question) -> bool:
         """Whether any of them does."""
@@ -51,6 +53,7 @@ class Toys:
     """Two modules that hand out grants, and speak for one :class:`~tests.lsm.ghost.questions.Policy`."""
 
     def __init__(self, dice: random.Random) -> None:
+        self.enclaves: list[Enclave] = []
         self._policy = Policy(0, 0)
         self._change(dice)
         self.modules: list[Module] = [First(self._policy), Second(self._policy)]

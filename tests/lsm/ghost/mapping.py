@@ -26,7 +26,7 @@ from tests.lsm.ghost.book import (
     wanted,
     wanted_by_eaug,
 )
-from tests.lsm.ghost.building import Building
+from tests.lsm.ghost.building import CEILINGS, Building
 from tests.lsm.ghost.questions import Question
 from tests.make.world import BASE
 
@@ -38,6 +38,25 @@ _MAYMOVE_FIXED = 3
 
 class Mapping(Building):
     """All that gives, takes, copies or changes mappings."""
+
+    def build(self, dice: random.Random) -> None:
+        """An enclave as programs build them, which chance would seldom make: several calls in one step."""
+        process = dice.choice(self.processes)
+        encl = self.do_open(process) if len(self.enclaves) < 3 else None
+        if encl is None or not self.do_create(process, encl, debug=dice.random() < 0.9):
+            return
+        at = 0
+        for _ in range(dice.randrange(1, 4)):
+            count = dice.choice([1, 1, 2])
+            ceiling = dice.choice(CEILINGS)
+            self.do_add(process, encl, at, count, dice.randrange(4), ceiling, dice.random() < 0.8)
+            at += count
+        if dice.random() < 0.3:
+            first = dice.randrange(at)
+            self.do_mmap(process, encl, first, first + 1, self.some_prot(dice, encl, first, first + 1))
+        self.do_init(process, encl, dice)
+        if process.areas and dice.random() < 0.3:
+            self.do_fault(process, process.areas[-1].start, write=False)
 
     @staticmethod
     def range(dice: random.Random) -> tuple[int, int]:
@@ -261,7 +280,7 @@ class Mapping(Building):
         process = dice.choice(self.processes)
         if not process.areas:
             return
-        stale = [area for area in process.areas if area.generation != self.generation]
+        stale = [area for area in process.areas if self.stale(area)]
         area = dice.choice(stale or process.areas)
         index = dice.randrange(area.start, area.end)
         self.do_fault(process, index, write=bool(area.prot & W) and dice.random() < 0.5)
@@ -288,12 +307,11 @@ class Mapping(Building):
         if not area.alive:
             return FaultAction.SIGBUS
         encl = area.encl
-        if area.generation != self.generation:
+        if self.stale(area):
             asked, lacks = self.map_question("fault", area.subject, encl, area.start, area.end, area.prot)
-            used = area.subject is None or self.first_use(encl, area.subject)
-            if not used or not self.ask(asked, lacks):
+            if not self.ask(asked, lacks):
                 area.prot &= ~X
-            area.generation = self.generation
+            area.generation, area.initialised = self.generation, encl.initialised
         page = encl.at(index, index + 1)[0]
         if page is not None:
             return FaultAction.SIGBUS if area.prot & ~page.ceiling else FaultAction.RETRY

@@ -28,12 +28,14 @@ class Mutant:
         name: what is wrong, in words.
         where: module and function, ``"a.b:C.f"``.
         old, new: what stands there, and what stands there instead.
+        real: it is in a module of policy files, and is looked for where these are.
     """
 
     name: str
     where: str
     old: str
     new: str
+    real: bool = False
 
 
 @contextlib.contextmanager
@@ -127,7 +129,7 @@ _NOT_ASKED = (
     Mutant("EDBGWR is not asked", f"{_HOOKS}:debugging", _JUDGE, f"None if write else {_JUDGE}"),
     Mutant("EDBGRD is not asked", f"{_HOOKS}:debugging", _JUDGE, f"{_JUDGE} if write else None"),
     Mutant(
-        "nobody judges mappings again", f"{_HOOKS}:judged_again", "judgement is None or", "True or"
+        "nobody judges mappings again", f"{_HOOKS}:judged_again", "own is None or", "True or"
     ),
     Mutant(
         "a mapping that is judged again keeps X", f"{_HOOKS}:judged_again",
@@ -135,9 +137,17 @@ _NOT_ASKED = (
     ),
     Mutant(
         "a mapping is judged again by its old subject", f"{_HOOKS}:relabelled",
-        "Judgement(subject,", "Judgement(vma.judgement.subject,",
+        "subject=subject", "subject=vma.judgement.subject",
     ),
     Mutant("a new label changes nothing", f"{_HOOKS}:relabelled", "if vma.judgement is not None:", "if False:"),
+    Mutant(
+        "INIT changes nothing for mappings", f"{_HOOKS}:judged_again",
+        "(judgement.generation, judgement.initialised) ==", "(judgement.generation, encl.initialised) ==",
+    ),
+    Mutant(
+        "who has used a file is not asked again", f"{_HOOKS}:policy_changed",
+        "encl.users.pop(user, None)", "pass",
+    ),
     Mutant(
         "a new policy changes nothing", f"{_STACK}:Stack.policy_changed",
         "self.generation += 1", "pass",
@@ -251,10 +261,10 @@ _COMBINED = (
         "a refusal is recorded twice", f"{_STACK}:Stack._tell",
         "audit.record(decision)", "audit.record(decision); audit.record(decision)",
     ),
-    Mutant("the last module's grants count", f"{_STACK}:Stack.decide", "strict &= granted", "strict = granted"),
+    Mutant("the last module's grants count", f"{_STACK}:Stack.decide", "strict &= verdict", "strict = verdict"),
     Mutant(
         "grants are united", f"{_STACK}:Stack.decide",
-        "strict &= granted", "strict = granted | (strict if strict != _ALL else NO_GRANTS)",
+        "strict &= verdict.grants", "strict = verdict.grants | (strict if strict != _ALL else NO_GRANTS)",
     ),
     Mutant(
         "the last module's obligations count", f"{_STACK}:Stack.decide",
@@ -262,7 +272,7 @@ _COMBINED = (
     ),
     Mutant(
         "the last module is not asked", f"{_STACK}:Stack.decide",
-        "in self._seats:", "in self._seats[:-1]:",
+        "in seats:", "in seats[:-1]:",
     ),
     Mutant(
         "an exception is consent", "swsgx.lsm.seat:Seat._call",
@@ -307,7 +317,62 @@ _LOADED = (
     ),
 )  # fmt: skip
 
-MUTANTS: tuple[Mutant, ...] = (*_NOT_ASKED, *_FORGOTTEN, *_UNRULED, *_COMBINED, *_LOADED)
+_TE, _IDENTITY, _LABELS = (
+    "swsgx.lsm.te:TypeEnforcement",
+    "swsgx.lsm.identity:IdentityRules",
+    "swsgx.lsm.labels",
+)
+
+#: What modules of policy files decide.
+_DECIDED = (
+    Mutant("te: execute is not asked for", f"{_TE}._load", "if code:", "if False:", True),
+    Mutant("te: execmod is not asked for", f"{_TE}._load", 'permissions += ("execmod",)', "pass", True),
+    Mutant(
+        "te: one subject's answer is everybody's", f"{_TE}.load",
+        "_Question(event.subject,", "_Question(None,", True,
+    ),
+    Mutant(
+        "te: a modified copy is remembered as the file", f"{_TE}.load",
+        "file.unwatched, file.kind", "file.unwatched", True,
+    ),
+    Mutant("te: mapping needs use only", f"{_TE}.map", '("use", *wanted)', '("use",)', True),
+    Mutant("te: a TCS needs use only", f"{_TE}.modify", '("modtype",)', '("use",)', True),
+    Mutant("te: a modified SIGSTRUCT is as good", f"{_LABELS}:unmodified", "is OriginClass.FILE", "is not None", True),
+    Mutant(
+        "te: the SIGSTRUCT's type is not asked about", f"{_TE}.init",
+        "if sigstruct is not None:", "if False:", True,
+    ),
+    Mutant("te: all grants are an enclave's own", f"{_TE}._given", "if decision.allowed:", "if True:", True),
+    Mutant(
+        "te: an enclave keeps its maker's rules", f"{_TE}._on_enclave",
+        "not event.enclave.initialised", "True", True,
+    ),
+    Mutant(
+        "te: one permission of several is enough", f"{_TE}._ask",
+        "if lacking:", "if len(lacking) == len(permissions):", True,
+    ),
+    Mutant("identity: a rule that denies allows", f"{_IDENTITY}._decide", "if rule.allow:", "if True:", True),
+    Mutant(
+        "identity: the DEFAULT decides", f"{_IDENTITY}._rule",
+        "self.store.decide(facts)", "self.store.decide(facts) and self.store.rules[-1]", True,
+    ),
+    Mutant("identity: a label is forgotten", f"{_IDENTITY}.label", "rule.label is not None", "False", True),
+    Mutant(
+        "code of anonymous memory owes nothing", f"{_LABELS}:owed",
+        "code and file_of(event.origin) is None", "False", True,
+    ),
+    Mutant(
+        "a TCS that is not measured owes nothing", f"{_LABELS}:owed",
+        "event.page_type is PageType.TCS", "False", True,
+    ),
+    Mutant(
+        "code that is not measured owes nothing", f"{_LABELS}:owed",
+        "not event.measured and (code or", "not event.measured and (", True,
+    ),
+    Mutant("a new policy is not put in place", f"{_STACK}:Stack.replace", "new.get(seat.name, seat)", "seat", True),
+)  # fmt: skip
+
+MUTANTS: tuple[Mutant, ...] = (*_NOT_ASKED, *_FORGOTTEN, *_UNRULED, *_COMBINED, *_LOADED, *_DECIDED)
 
 #: Names of those that take more than 600 steps, and so are tried by `make test-long` only.
 RARE = frozenset(
@@ -315,22 +380,28 @@ RARE = frozenset(
         "EAUG looks at one address space",
         "EAUG under mappings needs no mapwx",
         "EDBGWR into a page that was X is allowed",
+        "INIT changes nothing for mappings",
         "W and X at once needs no execdirty",
         "W and X at once needs no mapwx",
         "X on a dirty page is allowed",
         "X on a page of EAUG is as on any dirty one",
+        "a TCS that is not measured owes nothing",
         "a commit that fails is none the worse",
         "a mapping is asked about by its first page",
         "a mapping is judged again by its old subject",
         "a mapping that is judged again keeps X",
         "a new label changes nothing",
         "a refused child gets the mapping",
-        "fork is not asked",
+        "code of anonymous memory owes nothing",
         "holes outside of the enclave are none",
         "mprotect asks about the first mapping only",
         "obligations are lost at reload",
-        "receive is asked in ioctls only",
         "receive is asked once, whatever was said",
+        "te: a TCS needs use only",
+        "te: a modified copy is remembered as the file",
+        "te: execmod is not asked for",
+        "te: one subject's answer is everybody's",
+        "te: the SIGSTRUCT's type is not asked about",
         "what fork copies is not remembered",
     )
 )

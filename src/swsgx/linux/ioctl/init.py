@@ -74,7 +74,10 @@ def init(encl: Encl, task: Task, arg: int) -> Outcome:
         if refused is not None:
             return refused
     with encl.guard, encl.mutex:
-        return _einit(request)
+        outcome = _einit(request)
+    if outcome.ok and encl.security is not None:
+        hooks.initialised(encl)
+    return outcome
 
 
 def _created(request: _Request) -> Outcome | None:

@@ -34,7 +34,7 @@ __all__ = [
 
 _INIT, _CREATE, _PROVISION, _DEBUG = "ENCLAVE_INIT", "ENCLAVE_CREATE", "ENCLAVE_PROVISION", "ENCLAVE_DEBUG"
 #: What a rule may give an enclave.
-GRANTS = ("execdirty", "mapwx", "augexec", "execanon", "execunmr")
+GRANTS = ("execdirty", "mapwx", "augexec", "execanon", "execunmr", "modtype")
 _SUBJECT = ("uid", "subj_type")
 _ENCLAVE = ("debug", "provision_key", "xfrm", "miscselect")
 _IDENTITY = ("mrenclave", "mrsigner", "isvprodid", "isvsvn")
