@@ -569,7 +569,7 @@ static void handle(int signal, struct kernel_siginfo *info, struct kernel_uconte
 	lp_t *lp = lp_of_stack(&uc->stack);
 	struct refusal why;
 
-	if (monitor_state.supervised && (supervisor_called(signal, info) || trapped_call(signal, info, uc, lp)))
+	if (monitor_state.supervised && (supervisor_called(signal, info, uc, lp && lp->record) || trapped_call(signal, info, uc, lp)))
 		return;
 	if (lp && settle(lp, uc, is_exception(signal, info)) && is_exception(signal, info)) {
 		if (!lp->record)

@@ -14,6 +14,7 @@
 target_t target_state;
 
 #define NO_SUCH_HOW (-1)
+#define MOV_EAX_BYTES 5
 /* Of target_state.watch, besides the descriptor (engine.py has the same). */
 #define WATCH_LEAVE 0x80000000u
 
@@ -171,14 +172,34 @@ int host_fault(const struct kernel_ucontext *uc)
 	return (int)request.result;
 }
 
-/* The supervisor has something for this process to do and does not wait for a question (service.py, _follow). */
-bool supervisor_called(int signal, const struct kernel_siginfo *info)
+/*
+ * A system call that a signal ends, and that the kernel does not make again behind a handler, is made again: the number
+ * stands in the code before it, as compilers and libraries put it (MOV EAX, imm32). A wait begins anew.
+ */
+static void call_again(registers_t *r)
+{
+	const uint8_t *code = (const uint8_t *)r->rip - SYSCALL_BYTES - MOV_EAX_BYTES;
+	uint32_t number;
+
+	if ((long)r->rax != ERROR_INTERRUPTED || (r->rip & (PAGE_BYTES - 1)) < SYSCALL_BYTES + MOV_EAX_BYTES)
+		return;
+	if (code[0] != 0xb8 || code[MOV_EAX_BYTES] != 0x0f || code[MOV_EAX_BYTES + 1] != 0x05)
+		return;
+	copy_bytes(&number, code + 1, sizeof(number));
+	r->rax = number;
+	r->rip -= SYSCALL_BYTES;
+}
+
+/* The supervisor has something for this process to do and does not wait for a question (service.py, follow). */
+bool supervisor_called(int signal, const struct kernel_siginfo *info, struct kernel_ucontext *uc, bool inside)
 {
 	request_t request = { .op = ASK_CALLED };
 
 	if (signal != SIGNAL_SYS || info->code > 0 || !__atomic_exchange_n(&target_state.called, 0, __ATOMIC_ACQUIRE))
 		return false;
 	ask(&request);
+	if (!inside && restarts(uc->signal_mask))
+		call_again(&uc->registers);
 	return true;
 }
 

@@ -45,7 +45,7 @@ uint32_t ask(request_t *request);
 bool ask_call(const registers_t *r, uint64_t blocked, long *result);
 
 /* Whether a signal was the supervisor's; then it is dealt with, wherever the thread is. */
-bool supervisor_called(int signal, const struct kernel_siginfo *info);
+bool supervisor_called(int signal, const struct kernel_siginfo *info, struct kernel_ucontext *uc, bool inside);
 /* Have userfaultfd watch a mapping. */
 void watch_mapping(uint64_t start, uint64_t length);
 /* Whether any page has left the EPC; asked with a slot locked. */

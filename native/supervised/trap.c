@@ -502,7 +502,7 @@ static void unarmed(int signal, struct kernel_siginfo *info, struct kernel_ucont
 {
 	if (signal == SIGNAL_ILL && info->code > 0 && cpuid_emulate(&uc->registers))
 		return;
-	if (supervisor_called(signal, info))
+	if (supervisor_called(signal, info, uc, false))
 		return;
 	if (info->code != CODE_SECCOMP || info->error != TRAP_DATA) {
 		own_signal(signal, info, uc);

@@ -21,7 +21,7 @@ from swsgx.lsm.audit import (
     Source,
     untrusted,
 )
-from swsgx.lsm.audit_reader import AuditSyntaxError, lost_serials, read_events
+from swsgx.lsm.audit_reader import AuditSyntaxError, lost_serials, read_events, sift_events
 
 MOMENT = 1_700_000_000_123
 
@@ -302,3 +302,23 @@ def test_cut_record_is_never_taken_for_a_whole_one(decision: Decision, data: st.
     assert "\n" in cut
     assert text[keep:].count(" ") == 0
     assert len(events) == 1
+
+
+# ---- what is whole among what is not --------------------------------------------------------------------------------
+
+
+def test_sifting_tells_each_damage_and_keeps_what_is_whole() -> None:
+    whole = [Event(number, MOMENT, REFUSAL) for number in (1, 2, 3)]
+    lines = "".join(event.text() for event in whole).splitlines()
+    lines[2] = lines[2].replace("pid=711", "pid=x")
+    lines[5] = lines[5][:80]
+    events, errors = sift_events("\n".join([*lines, "nonsense"]), "log")
+    assert events == [whole[0]]
+    assert [(error.line, error.column) for error in errors] == [(3, 75), (6, 75), (7, 1)]
+
+
+def test_line_that_is_there_twice_costs_no_event() -> None:
+    first, second = Event(7, MOMENT, REFUSAL).text().splitlines()
+    events, errors = sift_events(f"{first}\n{first}\n{second}\n")
+    assert events == [Event(7, MOMENT, REFUSAL)]
+    assert [str(error) for error in errors] == ["-:2:1: a second AVC line has the serial 7"]

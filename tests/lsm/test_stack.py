@@ -34,7 +34,7 @@ from swsgx.lsm.page_rules import NAME
 from swsgx.lsm.stack import Mode, Stack
 from tests.make.judged import APP, LOADER, Granting, Judged, Recording, Told, judged, no
 from tests.make.running import Running
-from tests.make.world import BASE, REG_RW, REG_RX
+from tests.make.world import BASE, REG_RW, REG_RWX, REG_RX
 
 
 class First(Told):
@@ -399,3 +399,65 @@ def test_page_rules_can_be_permissive_alone() -> None:
 def test_built_in_modules_see_the_driver_s_own_memory_and_others_a_copy() -> None:
     stack = Stack([NoUnmeasuredExec(), First()])
     assert [seat.runs_directly for seat in stack._seats] == [True, True, False]
+
+
+# Refusals that have no effect by themselves, and modules that are exchanged.
+
+
+def test_a_permissive_refusal_is_recorded_and_says_what_it_would_have_said_otherwise() -> None:
+    told = Deny("no", ("load",), permissive=True, otherwise=Obligations(Grant.EXECANON))
+    made = judged(Granting(load=told))
+    file = made.world.open()
+    assert made.world.create(file).ok
+    assert made.world.add(file, 0, bytes(PAGE_SIZE), REG_RX)[0].ok
+    assert made.log.one().permissive
+    made.refused(lambda: made.world.init(file), "execanon")
+
+
+def test_so_does_a_refusal_of_a_module_that_is_permissive() -> None:
+    told = Deny("no", ("load",), otherwise=Obligations(Grant.EXECANON))
+    made = judged(Granting(load=told), permissive=("granting",))
+    file = made.world.open()
+    assert made.world.create(file).ok
+    assert made.world.add(file, 0, bytes(PAGE_SIZE), REG_RX)[0].ok
+    security = file.encl.security
+    assert security is not None
+    assert security.pages.obligations[0] == Grant.EXECANON
+
+
+@pytest.mark.parametrize("otherwise", [Allow(grants=Grant.MAPWX), Allow(tolerated=Grant.MAPWX)])
+def test_what_a_module_may_not_say_it_may_not_say_otherwise(otherwise: Allow) -> None:
+    made = judged(First(init=Deny("no", permissive=True, otherwise=otherwise)))
+    file = made.world.built()
+    made.refused(lambda: made.world.init(file), "init")
+
+
+def test_a_grant_that_is_withheld_and_tolerated_is_recorded_where_it_is_used() -> None:
+    class Lending(Granting):
+        name = "lending"
+
+        def init(self, event: Event) -> Allow:
+            return Allow(tolerated=Grant.EXECDIRTY)
+
+    made = judged(Lending())
+    file = made.world.open()
+    assert made.world.create(file).ok
+    assert made.world.add(file, 0, bytes(PAGE_SIZE), REG_RWX)[0].ok
+    assert made.world.init(file).ok
+    assert made.map(file, 0, 1, 3).ok
+    assert made.protect(0, 1, 5).ok
+    decision = made.log.one()
+    assert (decision.permissions, decision.permissive) == (("execdirty",), True)
+    made.refused(lambda: made.map(file, 0, 1, 7), "execdirty", "mapwx")
+
+
+def test_modules_are_exchanged_in_their_places_and_mappings_are_judged_again() -> None:
+    made = judged(First(), Second())
+    assert opened(made).ok
+    generation = made.stack.generation
+    made.stack.replace([First(open=no())])
+    assert made.stack.modules == ("capability", "first", "second")
+    assert made.stack.generation == generation + 1
+    assert opened(made).errno == errno.EACCES
+    with pytest.raises(ValueError, match="no module is called third"):
+        made.stack.replace([Third()])

@@ -9,7 +9,16 @@ import click
 
 from swsgx.trace import Reason
 
-__all__ = ["EXIT_BUG", "EXIT_REFUSED", "EXIT_USAGE", "Refused", "about", "one_line", "usage"]
+__all__ = [
+    "EXIT_BUG",
+    "EXIT_REFUSED",
+    "EXIT_USAGE",
+    "Refused",
+    "about",
+    "one_line",
+    "policy_mistakes",
+    "usage",
+]
 
 #: The answer is no, or a file is not what it should be.
 EXIT_REFUSED = 1
@@ -65,3 +74,25 @@ def about(file: str) -> Iterator[None]:
             name = file if error.filename is None else str(error.filename)
             raise Refused(f"{name}: {error.strerror or error}") from error
         raise
+
+
+@contextmanager
+def policy_mistakes() -> Iterator[None]:
+    """Shows what is wrong with a policy on standard output, each with its line and a caret.
+
+    Raises:
+        Refused: there is something; how much.
+    """
+    from swsgx.lsm.policy.errors import MAX_PROBLEMS, PolicyError
+
+    try:
+        yield
+    except PolicyError as error:
+        for problem in error.problems:
+            first, *rest = problem.lines()
+            click.echo("\n".join([one_line(first), *rest]))
+        count = len(error.problems)
+        more = " or more" if count >= MAX_PROBLEMS else ""
+        raise Refused(
+            f"{error.file}: {count}{more} mistake{'s' if count != 1 else ''}", error.reason
+        ) from error

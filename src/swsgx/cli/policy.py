@@ -1,14 +1,14 @@
-"""``swsgx policy``: checks policy files, explains what they say, and tries what they should say."""
+"""``swsgx policy``: checks policy files, explains what they say, learns from refusals, and tries assertions."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from swsgx.cli.errors import EXIT_REFUSED, Refused, one_line, usage
+from swsgx.cli.audit_file import explain_records, learn
+from swsgx.cli.errors import EXIT_REFUSED, Refused, one_line, policy_mistakes, usage
 from swsgx.cli.options import existing_file
 
 if TYPE_CHECKING:
@@ -28,22 +28,7 @@ def command() -> None:
     """
 
 
-@contextmanager
-def _mistakes() -> Iterator[None]:
-    """Shows what is wrong with a policy on standard output, each with its line and a caret."""
-    from swsgx.lsm.policy.errors import MAX_PROBLEMS, PolicyError
-
-    try:
-        yield
-    except PolicyError as error:
-        for problem in error.problems:
-            first, *rest = problem.lines()
-            click.echo("\n".join([one_line(first), *rest]))
-        count = len(error.problems)
-        more = " or more" if count >= MAX_PROBLEMS else ""
-        raise Refused(
-            f"{error.file}: {count}{more} mistake{'s' if count != 1 else ''}", error.reason
-        ) from error
+command.add_command(learn)
 
 
 @command.command("check", short_help="Check policy files together.")
@@ -57,7 +42,7 @@ def check(files: tuple[str, ...], as_json: bool) -> None:
     from swsgx.cli.output import show_json, show_table
     from swsgx.lsm.policy.load import load
 
-    with _mistakes():
+    with policy_mistakes():
         policy = load(files)
     if as_json:
         names = ("path", "kind", "name", "version", "rule_count", "digest")
@@ -91,26 +76,40 @@ def check(files: tuple[str, ...], as_json: bool) -> None:
     "--sigstruct", metavar="FILE.sig", type=existing_file, help="Take its facts for the identity policy."
 )
 @click.option("--fact", metavar="KEY=VALUE", multiple=True, help="Any other fact, as the policy writes it.")
+@click.option(
+    "--record",
+    metavar="AUDIT_FILE",
+    type=existing_file,
+    help="Ask what each audit record of a file was about; - reads standard input.",
+)
 @click.option("--json", "as_json", is_flag=True, help="One JSON object instead of text.")
 @click.pass_context
-def explain(ctx: click.Context, /, files: tuple[str, ...], as_json: bool, **given: Any) -> None:
+def explain(
+    ctx: click.Context, /, files: tuple[str, ...], record: str | None, as_json: bool, **given: Any
+) -> None:
     """Tell whether something is allowed, and by which rule of FILE...
 
-    With a subject, type enforcement is asked; with --op, the identity policy; with --func, the integrity policy. The
-    exit status is 1 if it is refused.
+    With a subject, type enforcement is asked; with --op, the identity policy; with --func, the integrity policy; with
+    --record, all that audit records were about, and what would allow it. The exit status is 1 if it is refused.
     """
+    if record is not None:
+        if any(value not in (None, ()) for value in given.values()):
+            raise usage("--record asks its own questions: give no other")
+        if not explain_records(record, files, as_json=as_json):
+            ctx.exit(EXIT_REFUSED)
+        return
     from swsgx.cli.output import show_json
     from swsgx.lsm.policy.load import load
     from swsgx.lsm.policy.questions import FactError
 
-    with _mistakes():
+    with policy_mistakes():
         policy = load(files)
     try:
         answers = list(_answers(policy, given))
     except FactError as error:
         raise usage(str(error)) from None
     if not answers:
-        raise usage("nothing is asked: give a subject, --op or --func")
+        raise usage("nothing is asked: give a subject, --op, --func or --record")
     if as_json:
         show_json({"answers": [_plain(question, answer) for question, answer in answers]})
     else:
@@ -240,7 +239,7 @@ def test(file: str, policies: tuple[str, ...]) -> None:
     """
     from swsgx.lsm.policy.expectations import check_expectations
 
-    with _mistakes():
+    with policy_mistakes():
         outcomes = check_expectations(file, policies)
     failed = [outcome for outcome in outcomes if not outcome.holds]
     for outcome in failed:

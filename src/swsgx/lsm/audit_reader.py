@@ -1,7 +1,7 @@
 """Reads audit records back: our own log, or what ausearch prints of it.
 
 A system's log has other records too; those are passed over. A line that claims to be ours and is not whole is an
-error with its place, since a log that cannot be trusted must not teach anybody a policy.
+error with its place: :func:`read_events` stops there, :func:`sift_events` tells it and goes on with the others.
 """
 
 from __future__ import annotations
@@ -10,12 +10,16 @@ import os
 import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from typing import Never
 
 from swsgx.lsm.audit import Decision, Event, ModeChange, PolicyLoad, Record, Source, untrusted
 
-__all__ = ["AuditSyntaxError", "lost_serials", "read_events"]
+__all__ = ["AuditSyntaxError", "lost_serials", "read_events", "sift_events"]
 
-_HEADER = re.compile(r"type=([A-Z_]+|UNKNOWN\[\d+\]) msg=audit\((\d+)\.(\d{3}):(\d+)\): ")
+#: A stamp of more digits is nobody's; Python refuses to read numbers of thousands of digits.
+_HEADER = re.compile(
+    r"type=([A-Z0-9_]{1,64}|UNKNOWN\[[0-9]{1,10}\]) msg=audit\(([0-9]{1,20})\.([0-9]{3}):([0-9]{1,20})\): "
+)
 _AVC = re.compile(r"avc:  (denied |granted) \{ ([a-z_]+(?: [a-z_]+)*) \} for  ")
 _FIELD = re.compile(r'([a-z][a-z_-]*)=("[!#-~]*"|[!#-~]+)(?: |$)')
 #: With the space after it: a class that is cut off is no other class.
@@ -96,7 +100,7 @@ class _Line:
         return text
 
     def number(self, name: str) -> int | None:
-        value = self.take(name, r"0x[0-9a-f]+|[0-9]+")
+        value = self.take(name, r"0x[0-9a-f]{1,16}|[0-9]{1,20}")
         return int(value, 0) if value.startswith("0x") else int(value) if value else None
 
     def whole(self, name: str) -> int:
@@ -127,7 +131,7 @@ def _device(text: str) -> int:
 def _source(line: _Line) -> Source:
     kind = line.take("src", "|".join(_KINDS))
     path = line.string("path")
-    device = line.take("dev", "[0-9a-f]{2,}:[0-9a-f]{2,}")
+    device = line.take("dev", "[0-9a-f]{2,8}:[0-9a-f]{2,8}")
     inode = line.number("ino")
     offset = line.number("fileoff") if line.has("fileoff") else None
     digest = line.take("srcdigest", "[a-z0-9-]+:[0-9a-f]+") if line.has("srcdigest") else ""
@@ -216,20 +220,46 @@ _SINGLE: dict[str, Callable[[_Line], Record]] = {
 }
 
 
-def _lines(text: str, file: str) -> Iterator[_Line]:
-    """Our lines, in order. SELinux's own, of other classes and modules, are not ours."""
+def _is_ours(line: _Line) -> bool:
+    """SELinux's own records, of other classes and modules, are not."""
+    tclass = _CLASS.search(line.text) if line.kind == "AVC" else None
+    foreign = (tclass is not None and tclass[1] != "enclave") or (
+        line.kind in _SINGLE and " lsm=selinux " in line.text
+    )
+    return line.kind in _OURS and not foreign
+
+
+def _events(text: str, file: str, damaged: Callable[[AuditSyntaxError], object]) -> Iterator[Event]:
+    """All whole events, each where its last line stands; ``damaged`` is told of all that is not whole."""
+    waiting: dict[tuple[int, int], _Line] = {}
     for number, content in enumerate(text.split("\n"), 1):
         content = content.rstrip("\r ")
         # ausearch puts these between events.
         if not content or content == "----" or content.startswith("time->"):
             continue
-        line = _Line(file, number, content)
-        tclass = _CLASS.search(content) if line.kind == "AVC" else None
-        foreign = (tclass is not None and tclass[1] != "enclave") or (
-            line.kind in _SINGLE and " lsm=selinux " in content
-        )
-        if line.kind in _OURS and not foreign:
-            yield line
+        try:
+            line = _Line(file, number, content)
+            if not _is_ours(line):
+                continue
+            milliseconds, serial = line.stamp
+            if line.kind in _SINGLE:
+                yield Event(serial, milliseconds, _SINGLE[line.kind](line))
+                continue
+            other = waiting.pop(line.stamp, None)
+            if other is None:
+                waiting[line.stamp] = line
+                continue
+            if other.kind == line.kind:
+                # The first stays: its other half may come yet.
+                waiting[line.stamp] = other
+                raise line.wrong(1, f"a second {line.kind} line has the serial {serial}")
+            avc, enclave = (line, other) if line.kind == "AVC" else (other, line)
+            yield Event(serial, milliseconds, _decision(avc, enclave))
+        except AuditSyntaxError as error:
+            damaged(error)
+    for alone in waiting.values():
+        missing = "ENCLAVE" if alone.kind == "AVC" else "AVC"
+        damaged(alone.wrong(1, f"the {missing} line with the serial {alone.stamp[1]} is missing"))
 
 
 def read_events(text: str, file: str = "-") -> list[Event]:
@@ -244,25 +274,22 @@ def read_events(text: str, file: str = "-") -> list[Event]:
     Raises:
         AuditSyntaxError: a line of ours is damaged, or a decision has only one of its two lines.
     """
-    events = []
-    waiting: dict[tuple[int, int], _Line] = {}
-    for line in _lines(text, file):
-        milliseconds, serial = line.stamp
-        if line.kind in _SINGLE:
-            events.append(Event(serial, milliseconds, _SINGLE[line.kind](line)))
-            continue
-        other = waiting.pop(line.stamp, None)
-        if other is None:
-            waiting[line.stamp] = line
-            continue
-        if other.kind == line.kind:
-            raise line.wrong(1, f"a second {line.kind} line has the serial {serial}")
-        avc, enclave = (line, other) if line.kind == "AVC" else (other, line)
-        events.append(Event(serial, milliseconds, _decision(avc, enclave)))
-    for alone in waiting.values():
-        missing = "ENCLAVE" if alone.kind == "AVC" else "AVC"
-        raise alone.wrong(1, f"the {missing} line with the serial {alone.stamp[1]} is missing")
-    return events
+
+    def stop(error: AuditSyntaxError) -> Never:
+        raise error
+
+    return list(_events(text, file, stop))
+
+
+def sift_events(text: str, file: str = "-") -> tuple[list[Event], list[AuditSyntaxError]]:
+    """All whole events of a log, in its order, and what is wrong with the rest, in the order of lines.
+
+    Args:
+        text, file: as for :func:`read_events`.
+    """
+    errors: list[AuditSyntaxError] = []
+    events = list(_events(text, file, errors.append))
+    return events, sorted(errors, key=lambda error: (error.line, error.column))
 
 
 def lost_serials(events: Iterable[Event]) -> list[int]:

@@ -48,6 +48,7 @@ from swsgx.supervisor.files import NodeFiles
 from swsgx.supervisor.folders import Folders
 from swsgx.supervisor.grants import Grants
 from swsgx.supervisor.image import IMAGE_BASE, Image
+from swsgx.supervisor.kinship import leader_of
 from swsgx.supervisor.memory import TargetMemory
 from swsgx.supervisor.missing import possible
 from swsgx.supervisor.process import TargetProcess, status_of
@@ -163,6 +164,7 @@ class Service:
         self.cpu = Cpu(settings.model(), random=os.urandom, trace=self._trace)
         self.grants = Grants()
         self.called: set[int] = set()
+        self._calling = threading.Lock()
         self.driver = self._driver(settings)
         self.files = NodeFiles()
         self.folders = Folders(listing_program(IMAGE_BASE, IMAGE_BASE + image.writable), self.scratch)
@@ -219,10 +221,16 @@ class Service:
 
     def ended(self, pidfd: int) -> None:
         """A process has ended: all that it mapped is gone."""
+        process = self._gone(pidfd)
+        if process is not None:
+            self.called.discard(process.pid)
+
+    def _gone(self, pidfd: int) -> TargetProcess | None:
         process = self._pidfds.pop(pidfd, None)
         os.close(pidfd)
         if process is not None:
             self._forget(process)
+        return process
 
     def waited_at(self) -> dict[int, TargetProcess]:
         """Descriptors that become readable when a thread touches a page that is out, and whose they are."""
@@ -285,7 +293,7 @@ class Service:
     def executed(self, pid: int) -> None:
         """A process has become another program; its descriptors are not watched any more."""
         for pidfd in self.pidfds_of(pid):
-            self.ended(pidfd)
+            self._gone(pidfd)
 
     def replaced(self, pid: int) -> None:
         """The same, where its descriptors are still watched: it is as good as ended."""
@@ -295,7 +303,6 @@ class Service:
     def _forget(self, process: TargetProcess) -> None:
         self.grants.settle()
         process.ended = True
-        self.called.discard(process.pid)
         with self._lock:
             self._processes.pop(process.key, None)
             process.mm.exit()
@@ -346,7 +353,7 @@ class Service:
             self._leaf(notification, memory, request)
         elif op == Ask.CALLED:
             process = self._processes.get(request.key)
-            self.called.discard(process.pid if process is not None else 0)
+            self.called.discard(process.pid if process is not None else leader_of(notification.tid))
             self._carry(notification, memory, request, process, 0)
         elif op == Ask.WATCH:
             self._give_watch(notification, memory, request)
@@ -571,8 +578,11 @@ class Service:
         """
         others = [p for p in list(self._processes.values()) if p is not cause and p.engine.pending]
         for process in others:
-            self.called.add(process.pid)
-            process.call()
+            # One signal at a time, or the second would find that the first was dealt with.
+            with self._calling:
+                if process.pid not in self.called:
+                    self.called.add(process.pid)
+                    process.call()
         until = time.monotonic() + patience
         while patience and any(process.must_follow for process in others) and time.monotonic() < until:
             time.sleep(_BETWEEN_LOOKS)
@@ -717,6 +727,7 @@ class Service:
         return found
 
     def _watch(self, process: TargetProcess) -> None:
+        self.called.discard(process.pid)  # another one's, of this number
         try:
             self._pidfds[os.pidfd_open(process.pid)] = process
         except ProcessLookupError:

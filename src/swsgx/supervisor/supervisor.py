@@ -272,8 +272,11 @@ class Supervisor:
                 raise
 
     def _is_ours(self, tid: int, number: int) -> bool:
-        """Whether a signal was sent by the service to the program that was there before."""
-        return number == signal.SIGSYS and self._service is not None and tid in self._service.called
+        """Whether a signal was sent by the service to the program that was there before; then it is none any more."""
+        if number != signal.SIGSYS or self._service is None or tid not in self._service.called:
+            return False
+        self._service.called.discard(tid)
+        return True
 
     def _filled(self, tid: int, memory: int) -> None:
         """A program has its image, and not run yet."""
