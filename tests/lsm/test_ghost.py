@@ -19,7 +19,8 @@ import pytest
 from tests.lsm.ghost.base import Found
 from tests.lsm.ghost.judges import Judge, Toys
 from tests.lsm.ghost.machine import Failure, explore, shortest
-from tests.lsm.ghost.mutants import MUTANTS, RARE, Mutant, planted
+from tests.lsm.ghost.mutants import MUTANTS, RARE
+from tests.lsm.ghost.planting import Mutant, planted
 from tests.lsm.ghost.real import Real
 
 _STEPS = int(os.environ.get("SWSGX_GHOST_STEPS", "2000"))

@@ -23,7 +23,7 @@ from tests.lsm.ghost.questions import Question
 __all__ = ["Real"]
 
 _SUBJECTS = ("builder_t", "app_t", "other_t")
-_FILES = {"/opt/acme/lib/code.so": "code_t", "/home/joe/tool.so": "tool_t", "/opt/acme/lib/code.sig": "sig_t"}
+_FILES = {"/opt/acme/lib/code.so": "code_t", "/srv/joe/tool.so": "tool_t", "/opt/acme/lib/code.sig": "sig_t"}
 #: encl_t is made of sig_t by a transition; code_t is an enclave's, too, if its SIGSTRUCT was read from there.
 _ENCLAVES = ("encl_t", "code_t", "jit_t")
 _DEVICE = "sgx_device_t"

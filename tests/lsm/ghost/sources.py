@@ -18,7 +18,7 @@ _BUFFERS, _SLOTS = 0x1000_0000, 8
 
 GOOD = Origin(kind=OriginClass.FILE, path="/opt/acme/lib/code.so", device=1, inode=10, mode=0o755)
 MODIFIED = Origin(kind=OriginClass.FILEMOD, path="/opt/acme/lib/code.so", device=1, inode=10, mode=0o755)
-OTHER = Origin(kind=OriginClass.FILE, path="/home/joe/tool.so", device=1, inode=11, mode=0o755)
+OTHER = Origin(kind=OriginClass.FILE, path="/srv/joe/tool.so", device=1, inode=11, mode=0o755)
 SIGNED = Origin(kind=OriginClass.FILE, path="/opt/acme/lib/code.sig", device=1, inode=12, mode=0o644)
 _GONE = Origin(kind=OriginClass.FILE, path="/opt/acme/lib/code.so", device=1, inode=13, deleted=True)
 _MEMFD = Origin(kind=OriginClass.MEMFD, path="/memfd:code", device=2, inode=14)
