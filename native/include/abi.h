@@ -40,6 +40,7 @@
 #define VMA_X                            4
 #define VMA_MAPPED                       8
 #define VMA_PRESENT                      16
+#define VMA_STALE                        32
 
 /* struct swsgx_epcm_entry: swsgx */
 #define SIZEOF_EPCM_ENTRY                32

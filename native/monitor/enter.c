@@ -54,7 +54,8 @@ static bool find_tcs(struct entry *e, uint64_t aep, struct refusal *why)
 	e->generation = __atomic_load_n(&e->head->generation, __ATOMIC_ACQUIRE);
 	page = epcm_of(e->slot, e->tcs);
 	vma = ((const uint8_t *)e->slot->vma)[(e->tcs - e->slot->base) >> PAGE_SHIFT];
-	if (!page || !(vma & VMA_R))
+	/* Stale: there is something that this process must do to its mappings before anybody enters. */
+	if (!page || !(vma & VMA_R) || vma & VMA_STALE)
 		return page_fault(why, CHECK_TCS_IN_EPC, e->tcs, absent, vma);
 	if (!canonical(aep))
 		return general_protection(why, CHECK_AEP_CANONICAL, 0, aep);

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import os
 import struct
 from collections.abc import Mapping
 from pathlib import Path
@@ -272,11 +273,12 @@ def test_nothing_is_added_after_an_entry_that_was_not_extended(tmp_path: Path) -
     assert len(parse_binary((tmp_path / "list").read_bytes())) == 1
 
 
-def test_write_that_fails_is_one_sentence_and_extends_nothing() -> None:
+def test_write_that_fails_is_one_sentence_and_extends_nothing(tmp_path: Path) -> None:
     pcrs = SoftwarePcrs()
-    with MeasurementLog(Path("/dev/null"), pcrs) as log:
+    with MeasurementLog(tmp_path / "list", pcrs) as log:
+        os.close(log._fd)
         log._fd = -1
-        with pytest.raises(MeasurementError, match="/dev/null: entry 1 is not written: Bad file descriptor"):
+        with pytest.raises(MeasurementError, match="/list: entry 1 is not written: Bad file descriptor"):
             log.add(LOAD.entry())
     assert pcrs.text("sha1") == SoftwarePcrs().text("sha1")
 

@@ -14,7 +14,7 @@ from swsgx.linux.device import EnclaveFile
 from swsgx.linux.outcome import Outcome
 from swsgx.linux.security import NO_GRANTS, Grant, PageFlag
 from swsgx.linux.syscalls.mremap import MREMAP_FIXED, MREMAP_MAYMOVE
-from swsgx.lsm.module import ALLOW, Event, Verdict
+from swsgx.lsm.module import ALLOW, Event, Obligations, Verdict
 from swsgx.lsm.page_rules import NAME
 from swsgx.lsm.seat import Seat
 from swsgx.lsm.stack import Mode
@@ -152,12 +152,45 @@ def test_holes_are_reserved_and_written_freely_and_executed_with_augexec_only() 
     made.refused(lambda: made.map(file, 8, 1, RWX), "execdirty", "mapwx", "augexec")
 
 
-def test_an_empty_enclave_is_not_mapped_executable() -> None:
+def test_an_empty_enclave_is_mapped_executable_as_long_as_nothing_wrong_appears_there() -> None:
     made = judged(Granting())
     file = made.world.open()
-    assert made.map(file, 0, 16, RW).ok
-    assert made.world.mm.munmap(BASE, SIZE).ok
-    made.refused(lambda: made.map(file, 0, 16, RX), "execdirty", "augexec")
+    made.refused(lambda: made.map(file, 0, 16, RWX), "execdirty", "mapwx")
+    assert made.map(file, 0, 16, RX).ok
+    assert made.world.create(file).ok
+    assert made.world.add(file, 0, bytes(PAGE_SIZE), REG_RWX)[0].ok
+    assert PageFlag.EVER_X in made.flags(file, 0)
+    made.refused(lambda: made.map(file, 0, 1, RW), "execdirty")
+    made.check()
+
+
+class _Owing(Granting):
+    """All pages owe something."""
+
+    name = "owing"
+
+    def load(self, event: Event) -> Verdict:
+        return Obligations(Grant.EXECANON)
+
+
+def test_a_page_that_owes_something_does_not_appear_where_it_is_executable() -> None:
+    made = judged(_Owing())
+    file = made.world.open()
+    assert made.map(file, 0, 1, RX).ok
+    assert made.world.create(file).ok
+    made.refused(lambda: made.world.add(file, 0, bytes(PAGE_SIZE), REG_RX)[0], "execanon")
+    assert made.world.add(file, PAGE_SIZE, bytes(PAGE_SIZE), REG_RX)[0].ok
+    made.check()
+
+
+def test_no_page_appears_where_two_processes_write_and_execute() -> None:
+    made = judged(Granting())
+    file = made.world.open()
+    assert made.map(file, 0, 1, RX).ok
+    other = made.world.mm.fork(subject=APP)
+    assert other.mprotect(BASE, PAGE_SIZE, RW, subject=LOADER).ok
+    assert made.world.create(file).ok
+    made.refused(lambda: made.world.add(file, 0, bytes(PAGE_SIZE), REG_RX)[0], "execdirty", "mapwx")
 
 
 def test_a_page_added_under_a_writable_mapping_was_writable() -> None:

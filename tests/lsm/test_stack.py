@@ -392,6 +392,7 @@ def test_changes_of_pages_can_be_refused_and_nothing_is_done(leaf: str, call: st
 def test_page_rules_can_be_permissive_alone() -> None:
     made = judged(Granting(), permissive=(NAME,))
     file = made.world.built()
+    assert made.world.init(file).ok
     assert made.map(file, 8, 1, 5).ok
     assert made.log.one().permissive
 

@@ -207,13 +207,17 @@ class Enclaves(RuleBasedStateMachine):
         free = not any(index in ghost.pages for index in range(first, first + count))
         if not free or not ghost.created or ghost.initialised:
             return
+        waits = self.union(ghost, first, first + count)
+        reasons = no + bool(waits & X and owes and not no) + (waits & (W | X) == W | X)
+        if reasons > 1 and self.made.stack.mode is Mode.PERMISSIVE:
+            return
         self.say("load", Deny("the coin says no") if no else Obligations(owes) if owes else ALLOW)
         flags = secinfo_flags(PageType.REG, ceiling)
         data = bytes(count * PAGE_SIZE)
         if self.must(
             lambda: self.made.world.add(ghost.file, first * PAGE_SIZE, data, flags, measured=measured)[0],
             driver=True,
-            denied=no,
+            denied=reasons > 0,
         ):
             for index in range(first, first + count):
                 self.appear(ghost, index, GhostPage(ceiling, NO_GRANTS if no else owes))
@@ -230,13 +234,21 @@ class Enclaves(RuleBasedStateMachine):
 
     # Mapping.
 
+    def union(self, ghost: Ghost, first: int, last: int) -> int:
+        """All that mappings of pages allow, together."""
+        found = 0
+        for process in self.running:
+            for index, (owner, prot) in process.maps.items():
+                found |= prot if owner is ghost and first <= index < last else 0
+        return found
+
     def lacks(self, ghost: Ghost, indexes: range, prot: int) -> bool:
         """Whether pages, given what they were, may not be mapped so."""
         pages = [ghost.pages.get(index) for index in indexes]
         needs = NO_GRANTS
         for page in pages:
             if prot & X:
-                if page is None or page.augmented:
+                if (page is None and ghost.initialised) or (page is not None and page.augmented):
                     needs |= Grant.AUGEXEC | Grant.EXECDIRTY
                 if page is not None:
                     needs |= page.owes | (Grant.EXECDIRTY if page.ever_w else NO_GRANTS)
@@ -369,10 +381,7 @@ class Enclaves(RuleBasedStateMachine):
         if not ghost.initialised or first in ghost.pages:
             return
         last = next((i for i in range(first, first + count) if i in ghost.pages), first + count)
-        union = 0
-        for process in self.running:
-            for index, (owner, prot) in process.maps.items():
-                union |= prot if owner is ghost and first <= index < last else 0
+        union = self.union(ghost, first, last)
         needs = Grant.AUGEXEC | Grant.EXECDIRTY | (Grant.MAPWX if union & W else NO_GRANTS)
         lacks = bool(union & X and needs & ~ghost.holds)
         if no and lacks and self.made.stack.mode is Mode.PERMISSIVE:

@@ -14,20 +14,22 @@ import shutil
 import struct
 import subprocess
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 
 from swsgx.identity.signer import sign
 from swsgx.identity.sigstruct import SigstructOptions, unsigned
-from swsgx.isa.address import PAGE_SIZE
-from swsgx.isa.flags import Attributes
-from tests.make.native_enclave import Block, Built, R, Source, Thread
+from swsgx.image.plan import LoadPlan, PageRun
+from swsgx.isa.address import PAGE_SIZE, Offset
+from swsgx.isa.flags import Attributes, PageType, SecinfoFlags, secinfo_flags
+from tests.make.native_enclave import RX, Block, Built, R, Source, Thread
 from tests.make.world import signing_key
 
 __all__ = ["COMPILERS", "FOLDER", "Programs", "compilers", "enclave_source", "sigstructs"]
 
 FOLDER = Path(__file__).resolve().parents[1] / "programs" / "sgx"
+RWX = 7
 _THREADS = 4
 _DATA_PAGES = 4
 #: The upper half has no pages.
@@ -43,6 +45,8 @@ COMPILERS = {
 #: Parts of the program's enclave, for C: AT_DATA and so on.
 _PARTS = ("data", "constant", "leave")
 _CONSTANT = bytes(range(256)) * 16
+#: Pages that only enclaves of policy tests have: where in the upper half, and how many.
+_LOOSE, _LOOSE_PAGES = _SIZE // 2 + (1 << 20), 2
 
 
 def enclave_source() -> Source:
@@ -56,11 +60,34 @@ def sigstructs(built: Built) -> dict[str, bytes]:
     """What vouches for it, each in another way."""
     digest = built.plan.measure().digest()
     ways = {
-        "sigstruct": SigstructOptions(),
-        "sigstruct_provision": SigstructOptions(attributes=Attributes.MODE64BIT | Attributes.PROVISIONKEY),
-        "sigstruct_intel": SigstructOptions(vendor=0x8086),
+        "sigstruct": (digest, SigstructOptions()),
+        "sigstruct_provision": (
+            digest,
+            SigstructOptions(attributes=Attributes.MODE64BIT | Attributes.PROVISIONKEY),
+        ),
+        "sigstruct_intel": (digest, SigstructOptions(vendor=0x8086)),
+        **{
+            f"sigstruct_{name}": (plan.measure().digest(), SigstructOptions())
+            for name, plan in _others(built)
+        },
     }
-    return {name: bytes(sign(unsigned(digest, way), signing_key())) for name, way in ways.items()}
+    return {name: bytes(sign(unsigned(of, way), signing_key())) for name, (of, way) in ways.items()}
+
+
+def _others(built: Built) -> Iterator[tuple[str, LoadPlan]]:
+    """Enclaves that differ in a page or two: what policies are about."""
+    plan = built.plan
+
+    def page(permissions: int, *, measured: bool) -> PageRun:
+        flags = secinfo_flags(PageType.REG, SecinfoFlags(permissions))
+        return PageRun(Offset(_LOOSE), _LOOSE_PAGES, flags, measured, None)
+
+    yield "loose", replace(plan, entries=(*plan.entries, page(RWX, measured=True)))
+    yield "unmeasured", replace(plan, entries=(*plan.entries, page(RX, measured=False)))
+    at = max(index for index, run in enumerate(plan.entries) if run.page_type == PageType.TCS)
+    entries = list(plan.entries)
+    entries[at] = replace(entries[at], measured=False)
+    yield "entry", replace(plan, entries=tuple(entries))
 
 
 def _image(built: Built) -> bytes:
@@ -79,7 +106,7 @@ def _pieces(built: Built) -> bytes:
 
 def _header(built: Built) -> str:
     numbers = {"ENCLAVE_SIZE": built.size, "ENCLAVE_THREADS": _THREADS, "AT_DATA_END": _end(built, "data")}
-    numbers |= {"AT_HOLES": built.size // 2}
+    numbers |= {"AT_HOLES": built.size // 2, "AT_LOOSE": _LOOSE, "LOOSE_LENGTH": _LOOSE_PAGES * PAGE_SIZE}
     numbers |= {f"AT_{name.upper()}": built.symbols[name] for name in _PARTS}
     lines = [f"#define {name} {value:#x}ul" for name, value in numbers.items()]
     return "\n".join(
@@ -98,6 +125,8 @@ def _header(built: Built) -> str:
             "extern const uint64_t enclave_piece_count, enclave_tcs[];",
             "extern const unsigned char enclave_image[], enclave_sigstruct[1808];",
             "extern const unsigned char enclave_sigstruct_provision[1808], enclave_sigstruct_intel[1808];",
+            "extern const unsigned char enclave_sigstruct_loose[1808], enclave_sigstruct_unmeasured[1808];",
+            "extern const unsigned char enclave_sigstruct_entry[1808];",
             "#ifdef __cplusplus",
             "}",
             "#endif",

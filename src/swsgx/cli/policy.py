@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -248,3 +249,27 @@ def test(file: str, policies: tuple[str, ...]) -> None:
     if failed:
         raise Refused(f"{file}: {len(failed)} of {len(outcomes)} assertions do not hold")
     click.echo(f"{len(outcomes)} assertions hold")
+
+
+@command.command("measurements", short_help="Show a measurement list, and the PCRs that it gives.")
+@click.argument("file", metavar="LIST", type=existing_file)
+@click.option("--pcrs", is_flag=True, help="Show what the PCRs hold behind its last entry, and no entries.")
+def measurements(file: str, pcrs: bool) -> None:
+    """Show the entries of a measurement list as IMA's ASCII list does, or the PCRs that they give when replayed.
+
+    The list is one of `swsgx run --measurements`, or any in IMA's binary layout.
+    """
+    from swsgx.lsm.measurement import MeasurementError
+    from swsgx.lsm.measurement_list import format_ascii, parse_binary, replay
+
+    try:
+        entries = parse_binary(Path(file).read_bytes(), file)
+    except MeasurementError as error:
+        raise Refused(str(error)) from None
+    if not pcrs:
+        click.echo(format_ascii(entries), nl=False)
+        return
+    banks = replay(entries)
+    for pcr in sorted({entry.pcr for entry in entries}):
+        for algorithm in banks.algorithms:
+            click.echo(f"{pcr} {algorithm}:{banks.read(algorithm, pcr).hex()}")

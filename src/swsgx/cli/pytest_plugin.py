@@ -100,7 +100,7 @@ def _supervised() -> bool:
     """Whether this process is under ``swsgx run``."""
     from swsgx.supervisor.image import IMAGE_BASE
 
-    with open("/proc/self/maps", encoding="utf-8", errors="replace") as maps:
+    with open("/proc/self/maps", encoding="utf-8", errors="replace", newline="\n") as maps:
         return any(line.startswith(f"{IMAGE_BASE:x}-") for line in maps)
 
 

@@ -6,11 +6,14 @@ import os
 
 import click
 
-from swsgx.cli.errors import Refused
-from swsgx.cli.options import U64
+from swsgx.cli.errors import Refused, usage
+from swsgx.cli.options import U64, existing_file
 from swsgx.isa.address import PAGE_SIZE
 
 __all__ = ["command"]
+
+
+_WRITTEN = click.Path(dir_okay=False)
 
 
 def _opened(path: str) -> int:
@@ -56,6 +59,34 @@ def _opened(path: str) -> int:
 @click.option(
     "--log", type=click.Path(dir_okay=False), default="", help="Say things to this file, not on stderr."
 )
+@click.option(
+    "--policy",
+    type=click.Path(dir_okay=False),
+    multiple=True,
+    help="Have security modules enforce this policy file; may be given several times.",
+)
+@click.option("--lsm", multiple=True, metavar="MODULE", help="Load this security module, too.")
+@click.option("--permissive", is_flag=True, help="Record what security modules refuse, and allow it.")
+@click.option("--audit", type=_WRITTEN, default=None, help="Append what is refused to this file.")
+@click.option(
+    "--measurements", type=_WRITTEN, default=None, help="Keep the list of what was measured in this file."
+)
+@click.option(
+    "--measurements-form",
+    type=click.Choice(["ima-buf", "own"]),
+    default="ima-buf",
+    show_default=True,
+    help="Its entries: as IMA's verifiers know them, or with templates of their own.",
+)
+@click.option("--tpm", metavar="TCTI", default=None, help="Extend the PCRs of this TPM; else emulated ones.")
+@click.option(
+    "--key",
+    "keys",
+    type=existing_file,
+    multiple=True,
+    help="Who may sign files that a policy appraises: a public key or certificate.",
+)
+@click.option("--paranoid", is_flag=True, help="Check the promise of the security modules at each step.")
 @click.argument("program")
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
 @click.pass_context
@@ -70,6 +101,15 @@ def command(
     shadow: bool,
     trace: str,
     log: str,
+    policy: tuple[str, ...],
+    lsm: tuple[str, ...],
+    permissive: bool,
+    audit: str | None,
+    measurements: str | None,
+    measurements_form: str,
+    tpm: str | None,
+    keys: tuple[str, ...],
+    paranoid: bool,
     program: str,
     arguments: tuple[str, ...],
 ) -> None:
@@ -96,6 +136,22 @@ def command(
         _opened(trace) if trace else -1,
         _opened(log) if log else 2,
     )
+    asked = {
+        "--permissive": permissive,
+        "--audit": audit,
+        "--measurements": measurements,
+        "--tpm": tpm,
+        "--key": keys,
+        "--paranoid": paranoid,
+    }
+    lonely = next((option for option, value in asked.items() if value), "")
+    if policy or lsm:
+        from swsgx.cli.modules import Wanted, security
+
+        wanted = Wanted(policy, lsm, not permissive, audit, measurements, measurements_form, tpm, keys)
+        settings = settings._replace(security=security(wanted, paranoid=paranoid))
+    elif lonely:
+        raise usage(f"{lonely} is about security modules: give --policy or --lsm, too")
     try:
         status = run_program([program, *arguments], settings)
     except FileNotFoundError as error:

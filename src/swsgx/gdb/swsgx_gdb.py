@@ -119,7 +119,7 @@ def enclaves() -> Iterator[Enclave]:
     if not pid:
         raise gdb.GdbError("there is no process: run or attach first")
     found: dict[int, list[tuple[int, int, int]]] = {}
-    for line in Path(f"/proc/{pid}/maps").read_text(encoding="utf-8", errors="replace").splitlines():
+    for line in Path(f"/proc/{pid}/maps").read_bytes().decode("utf-8", "replace").split("\n"):
         match = _MAPPING.match(line)
         if match:
             start, end, offset = (int(match.group(i), 16) for i in (1, 2, 4))
@@ -318,7 +318,7 @@ def _name_image(_event: object = None) -> None:
     path, pid = _image(), gdb.selected_inferior().pid
     if path is None or not pid:
         return
-    with open(f"/proc/{pid}/maps", encoding="utf-8", errors="replace") as maps:
+    with open(f"/proc/{pid}/maps", encoding="utf-8", errors="replace", newline="\n") as maps:
         if not any(line.startswith(f"{IMAGE_BASE:x}-") for line in maps):
             return
     gdb.execute(f"add-symbol-file {path} -o {IMAGE_BASE:#x}", to_string=True)

@@ -144,7 +144,13 @@ class Loader:
         tcs = run.page_type == PageType.TCS
         prot = PROT_READ | PROT_WRITE if tcs else run.secinfo_flags & 7
         outcome = self._task.mm.mmap(
-            base + run.offset, run.count * PAGE_SIZE, prot, _MAP_SHARED | _MAP_FIXED, self._file, 0
+            base + run.offset,
+            run.count * PAGE_SIZE,
+            prot,
+            _MAP_SHARED | _MAP_FIXED,
+            self._file,
+            0,
+            subject=self._task.subject,
         )
         self._check("mmap", outcome)
 

@@ -29,6 +29,7 @@ from swsgx.linux.device import Driver, EnclaveFile
 from swsgx.linux.mm import AddressSpace
 from swsgx.linux.outcome import Outcome
 from swsgx.linux.profile import UPSTREAM_6_12, Profile
+from swsgx.linux.security import SecurityHooks
 from swsgx.linux.task import Task
 from swsgx.native.host import host_model
 from swsgx.native.images import address_of
@@ -65,6 +66,8 @@ class Sgx:
         patch: whether an exit site may be patched after its first use, which makes it 40 times faster; False leaves
             every byte of enclave code alone.
         isolation: what this process may see of an enclave from outside; see :class:`Isolation` and docs/isolation.md.
+        security: security modules, :attr:`swsgx.lsm.assembly.Assembled.stack` say. In one's own process they are
+            advice: whatever runs here can get around them. The caller closes them.
 
     Attributes:
         cpu: the machine.
@@ -85,16 +88,22 @@ class Sgx:
         trace: Recorder = OFF,
         patch: bool = True,
         isolation: Isolation | str = Isolation.AUTO,
+        security: SecurityHooks | None = None,
     ) -> None:
         self._process = process()
         self.trace = trace
         self.cpu = Cpu(model or host_model(self._process.monitor, epc_size), random=os.urandom, trace=trace)
-        self.driver = Driver(self.cpu, profile, trace=trace)
+        self.driver = Driver(self.cpu, profile, trace=trace, security=security)
         epcm = address_of(self.cpu.epcm.region.view)
         hide = Isolation(isolation).hides
         self._engine = NativeEngine(self._process, epcm, patch=patch, hide=hide)
         self.mm = AddressSpace(self._engine)
         self.task = Task(OwnMemory(), self.mm)
+        if security is not None and security.active:
+            from swsgx.lsm.process_facts import ProcessMemory, SourceFiles, subject_of
+
+            self.task.subject = subject_of(os.getpid())
+            self.task.provenance = ProcessMemory(os.getpid(), SourceFiles())
         self._enclaves: weakref.WeakSet[Enclave] = weakref.WeakSet()
         self._process.open()
         self._open = True
@@ -113,7 +122,7 @@ class Sgx:
         """
         if not self._open:
             raise ValueError("the machine is closed")
-        file = self.driver.open()
+        file = self.driver.open(subject=self.task.subject)
         if not isinstance(file, EnclaveFile):
             raise DriverError("open", file if isinstance(file, Outcome) else Outcome(-1))
         try:

@@ -147,11 +147,11 @@ def mapped_prots(encl: Encl, first: int, last: int) -> Bytes:
     return prots
 
 
-def extents(task: Task, address: int, size: int) -> Iterator[Extent]:
-    """Where source pages come from, without a gap."""
-    left = size
+def extents(task: Task, address: int, contents: memoryview) -> Iterator[Extent]:
+    """Where bytes come from that were copied out of the program, without a gap."""
+    left = len(contents)
     if task.provenance is not None:
-        for extent in task.provenance.extents(TargetAddr(address), size):
+        for extent in task.provenance.extents(TargetAddr(address), contents.toreadonly()):
             length = min(extent.size, left)
             if length > 0:
                 yield Extent(length, extent.origin)
@@ -211,9 +211,11 @@ def loading(
     source: int,
 ) -> Answer:
     """EADD of pages of one origin."""
+    first, count = offset // PAGE_SIZE, len(contents) // PAGE_SIZE
     event = Load(
         subject=subject,
         enclave=facts(encl),
+        mapped=int(np.bitwise_or.reduce(mapped_prots(encl, first, first + count), initial=0)),
         offset=offset,
         page_type=page_type,
         ceiling=ceiling,
@@ -238,9 +240,8 @@ def initialising(
         encl.xfrm,
         encl.miscselect,
     )
-    first = address & ~(PAGE_SIZE - 1)
-    size = -(-(address + Sigstruct.size_of - first) // PAGE_SIZE) * PAGE_SIZE
-    origins = {extent.origin for extent in extents(task, first, size)}
+    copied = memoryview(bytes(sigstruct.buffer))
+    origins = {extent.origin for extent in extents(task, address, copied)}
     event = Init(
         subject=task.subject,
         enclave=facts(encl),

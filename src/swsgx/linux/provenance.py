@@ -104,10 +104,10 @@ class Origin:
 
 @dataclass(frozen=True, slots=True)
 class Extent:
-    """Consecutive source pages of one origin.
+    """Consecutive source memory of one origin.
 
     Attributes:
-        size: bytes, whole pages.
+        size: bytes; of source pages, whole ones.
         origin: of all of them; None: unknown.
     """
 
@@ -118,17 +118,18 @@ class Extent:
 class Provenance(Protocol):
     """Tells where the pages of one program come from, finer than mapping by mapping."""
 
-    def extents(self, address: TargetAddr, size: int) -> Iterable[Extent]:
-        """Cut a range of the program's memory by origin.
+    def extents(self, address: TargetAddr, contents: memoryview) -> Iterable[Extent]:
+        """Cut bytes that were copied out of the program's memory by origin.
 
-        It is asked after the pages were copied, so a page that was written in between must count as modified: what is
-        told may be worse than what was copied, and never better.
+        It is asked when they are copied, and what was copied is what will be there: memory that was written in between
+        must count as modified. What is told may be worse than what was copied, and never better.
 
         Args:
-            address: page aligned.
-            size: bytes, whole pages of one mapping.
+            address: where they were copied from; of pages, page aligned.
+            contents: the copied bytes; of pages, whole ones. Only to be read, and only during the call.
 
         Returns:
-            Extents that cover the range in its order; what they do not reach has an unknown origin.
+            Extents that cover the bytes in their order, of pages in whole pages; what they do not reach has an unknown
+            origin.
         """
         ...

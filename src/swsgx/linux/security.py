@@ -126,6 +126,7 @@ class Load(EnclaveEvent):
         contents: the copied bytes, whole pages. Only to be read, and only during the call.
         origin: where they were copied from; None: unknown, which counts as anonymous.
         source: the program's address of the first page.
+        mapped: R 1, W 2, X 4 of the mappings that are there already, all together.
     """
 
     hook: ClassVar[str] = "load"
@@ -136,6 +137,7 @@ class Load(EnclaveEvent):
     contents: memoryview = field(repr=False)
     origin: Origin | None
     source: int
+    mapped: int = 0
 
     @property
     def length(self) -> int:

@@ -280,7 +280,7 @@ class _Judged:
     def admit(self, position: int, contents: memoryview) -> int:
         """Ask for a block of pages at a byte position in the stretch: how many, from the first on, may be added."""
         request, done = self._request, 0
-        for extent in hooks.extents(request.task, self._start + position, len(contents)):
+        for extent in hooks.extents(request.task, self._start + position, contents):
             answer = hooks.loading(
                 request.encl,
                 request.task.subject,

@@ -24,6 +24,7 @@ from swsgx.lsm.audit import AuditLog, ModeChange, PolicyLoad
 from swsgx.lsm.identity import IdentityRules
 from swsgx.lsm.integrity import Integrity, Memory
 from swsgx.lsm.labels import Labels
+from swsgx.lsm.measurement import Form
 from swsgx.lsm.measurement_log import MeasurementLog, UnfiledLog
 from swsgx.lsm.module import Module
 from swsgx.lsm.no_unmeasured_exec import NoUnmeasuredExec
@@ -50,6 +51,7 @@ def assemble(
     enforcing: bool = True,
     audit: Path | AuditLog | None = None,
     measurements: Path | None = None,
+    form: Form = Form.IMA_BUF,
     tcti: str | None = None,
     keys: Iterable[Path | PublicKey] = (),
 ) -> Assembled:
@@ -61,6 +63,7 @@ def assemble(
         enforcing: refusals have an effect.
         audit: where refusals are recorded; a log that is given open stays open.
         measurements: file of the measurement list; None: it lives as long as the process, if the policy measures.
+        form: templates of its entries.
         tcti: TPM whose PCRs are extended, see :func:`swsgx.lsm.pcr.open_pcrs`; None: emulated ones.
         keys: who may sign files: public keys, or files of keys and certificates.
 
@@ -77,6 +80,7 @@ def assemble(
         enforcing=enforcing,
         audit=audit,
         measurements=measurements,
+        form=form,
         tcti=tcti,
         keys=keys,
     )
@@ -100,12 +104,14 @@ class Assembled:
         enforcing: bool,
         audit: Path | AuditLog | None,
         measurements: Path | None,
+        form: Form,
         tcti: str | None,
         keys: Iterable[Path | PublicKey],
     ) -> None:
         self._files = files
         self._keys = Keyring()
         self._memory = Memory()
+        self._form = form
         self._owns_audit = isinstance(audit, Path)
         self._tpm: Tpm | None = None
         self.audit: AuditLog | None = None
@@ -146,7 +152,9 @@ class Assembled:
         if policy.identity is not None:
             made.append(IdentityRules(policy.identity, labels))
         if policy.integrity is not None and self.measurements is not None:
-            made.append(Integrity(policy.integrity, self.measurements, self._keys, labels, self._memory))
+            made.append(
+                Integrity(policy.integrity, self.measurements, self._keys, labels, self._memory, self._form)
+            )
         if self._writer is not None:
             self._writer.labels = labels
         return made

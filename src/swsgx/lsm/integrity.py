@@ -24,7 +24,16 @@ import numpy as np
 from swsgx.isa.address import PAGE_SIZE
 from swsgx.lsm.appraisal import Keyring, appraise
 from swsgx.lsm.labels import Kept, Labels, file_of, unmodified
-from swsgx.lsm.measurement import Digest, Entry, MeasurementError, encl_aug, encl_init, encl_load, file_entry
+from swsgx.lsm.measurement import (
+    Digest,
+    Entry,
+    Form,
+    MeasurementError,
+    encl_aug,
+    encl_init,
+    encl_load,
+    file_entry,
+)
 from swsgx.lsm.module import (
     ALLOW,
     Answer,
@@ -160,6 +169,7 @@ class Integrity(Module):
         keys: who may sign.
         labels: types of subjects and files; None: there are none, and no rule that asks for one matches.
         memory: of the module that this one replaces.
+        form: in which templates entries are written.
     """
 
     name: ClassVar[str] = "integrity"
@@ -171,7 +181,9 @@ class Integrity(Module):
         keys: Keyring,
         labels: Labels | None = None,
         memory: Memory | None = None,
+        form: Form = Form.IMA_BUF,
     ) -> None:
+        self.form = form
         self.store = store
         self.log = log
         self.keys = keys
@@ -303,7 +315,7 @@ class Integrity(Module):
             measured=event.measured,
             copied=copied,
         )
-        self._add(entry.entry(pcr=rule.pcr, violation=violation))
+        self._add(entry.entry(self.form, pcr=rule.pcr, violation=violation))
         known.logged.add((source, event.ceiling))
 
     @staticmethod
@@ -345,7 +357,7 @@ class Integrity(Module):
             svn=identity.isvsvn,
             grants=(answer.grants | answer.tolerated).permissions,
         )
-        self._add(entry.entry(pcr=rule.pcr))
+        self._add(entry.entry(self.form, pcr=rule.pcr))
 
     def _aug(self, event: EnclaveEvent, offset: int, length: int) -> None:
         rule = self._rule("measure", event, "ENCLAVE_AUG", _EXEC, None)
@@ -359,7 +371,7 @@ class Integrity(Module):
             mrenclave=identity.mrenclave if identity is not None else b"",
             mrsigner=identity.mrsigner if identity is not None else b"",
         )
-        self._add(entry.entry(pcr=rule.pcr))
+        self._add(entry.entry(self.form, pcr=rule.pcr))
 
     def _add(self, entry: Entry) -> None:
         try:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import stat
 import threading
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -46,7 +47,8 @@ class MeasurementLog:
     def __post_init__(self) -> None:
         try:
             self._fd = os.open(self.path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
-            fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if stat.S_ISREG(os.fstat(self._fd).st_mode):  # devices are everybody's
+                fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
             self.entries += parse_binary(self.path.read_bytes(), str(self.path))
             self._resume()
         except BlockingIOError:

@@ -3,8 +3,9 @@
 Executable and writable at once, or one after the other, in whatever process and order: a page that was ever mapped
 writable (or added by EAUG, or written by a debugger) is not mapped executable, and one that was ever mapped executable
 is not mapped writable, without the grant ``execdirty``; a single mapping that is both needs ``mapwx``, too. Pages of
-EAUG, and holes, where such pages may appear, need ``augexec`` to be mapped executable. A regular page becomes a TCS
-with ``modtype`` only. These apply where a module hands out grants, so that with none nothing is different.
+EAUG, and holes of a running enclave, where such pages may appear, need ``augexec`` to be mapped executable. Before INIT
+holes are free, since EADD looks at the mappings that wait for its pages. A regular page becomes a TCS with ``modtype``
+only. These apply where a module hands out grants, so that with none nothing is different.
 
 Obligations bind always: a page that has open ones is not mapped executable, and INIT fails unless it grants them all.
 """
@@ -17,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from swsgx.isa.flags import PageType
-from swsgx.linux.security import NO_GRANTS, Augment, Debug, Event, Grant, Init, Map, Modify, PageFlag
+from swsgx.linux.security import NO_GRANTS, Augment, Debug, Event, Grant, Init, Load, Map, Modify, PageFlag
 
 __all__ = ["NAME", "Lack", "lacking", "undischarged"]
 
@@ -77,6 +78,13 @@ def lacking(event: Event, *, write_execute: bool) -> Lack | None:
             "EAUG adds no page where executable mappings wait for it",
             "an executable mapping",
         )
+    if isinstance(event, Load) and event.mapped & _WRITE and event.mapped & _EXEC:
+        return _lack(
+            event.enclave.grants,
+            Grant.EXECDIRTY | Grant.MAPWX,
+            "no page appears where it is writable and executable at once",
+            "mappings that are writable and executable",
+        )
     if isinstance(event, Debug) and event.write and event.pages.any(PageFlag.EVER_X):
         return _lack(
             event.enclave.grants,
@@ -124,7 +132,8 @@ def _map(event: Map, *, write_execute: bool) -> Lack | None:
             )
         if prot & _EXEC:
             augmented, dirty = pages.having(PageFlag.AUGMENTED), pages.having(PageFlag.EVER_W)
-            if pages.has_holes:
+            # Before INIT no EAUG fills them, and EADD looks at the mappings that wait.
+            if pages.has_holes and event.enclave.initialised:
                 rule = "a hole, where EAUG may add pages, is not executable"
                 needs.append((Grant.AUGEXEC | Grant.EXECDIRTY, rule, "a hole", pages.holes))
             if augmented.any():

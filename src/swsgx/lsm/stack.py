@@ -17,7 +17,7 @@ import threading
 from collections.abc import Collection, Sequence
 from enum import Enum
 
-from swsgx.linux.security import NO_GRANTS, Answer, EnclaveEvent, Event, Grant, Init
+from swsgx.linux.security import NO_GRANTS, Answer, EnclaveEvent, Event, Grant, Init, Load
 from swsgx.lsm import page_rules
 from swsgx.lsm.capability import Capability
 from swsgx.lsm.decision import Audit, Decision, recorded
@@ -27,6 +27,7 @@ from swsgx.trace import Reason
 
 __all__ = ["Mode", "Stack"]
 
+_EXEC = 4
 _ALL = functools.reduce(lambda one, other: one | other, Grant)
 
 
@@ -159,6 +160,10 @@ class Stack:
                 strict &= verdict.grants
                 lenient &= _ALL if seat.name in self.permissive else verdict.grants | verdict.tolerated
             allowed.append((seat.name, verdict))
+        if isinstance(event, Load) and obligations and event.mapped & _EXEC:
+            reason = self._refuse(event, page_rules.NAME, _appears_executable(obligations))
+            if reason is not None:
+                return Answer(reason)
         if not hands_out or not isinstance(event, Init):
             strict = lenient = NO_GRANTS
         tolerated = lenient & ~strict if lenient else NO_GRANTS
@@ -291,6 +296,15 @@ class _Copies:
         if self._copy is None:
             self._copy = detached(event)
         return self._copy
+
+
+def _appears_executable(owed: Grant) -> Deny:
+    return Deny(
+        "a page that owes something does not appear where it is executable",
+        owed.permissions,
+        "no executable mapping before INIT",
+        "one that waits",
+    )
 
 
 def _detached_init(event: Init) -> Init:

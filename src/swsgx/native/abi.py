@@ -120,7 +120,7 @@ class VmaBits(IntFlag):
     """What one process's mapping of one enclave page allows.
 
     R, W, X are the VMA's permissions. MAPPED: a VMA covers the page. PRESENT: the page-table entry exists,
-    that is, the page was touched since it was mapped.
+    that is, the page was touched since it was mapped. STALE, of a TCS: who wants to enter by it asks before.
     """
 
     R = 1
@@ -128,6 +128,7 @@ class VmaBits(IntFlag):
     X = 4
     MAPPED = 8
     PRESENT = 16
+    STALE = 32
 
 
 class EpcmEntry(Layout, size=32, align=32, source=SWSGX):

@@ -12,14 +12,26 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from swsgx.linux.mm import AddressSpace
 from swsgx.linux.task import BadAddress, Task
-from swsgx.native.abi import AREA_COUNT, LP_COUNT, LP_SIZE, LogicalProcessor, TargetState, ThreadRecord
+from swsgx.native.abi import (
+    AREA_COUNT,
+    LP_COUNT,
+    LP_SIZE,
+    LogicalProcessor,
+    TargetState,
+    ThreadRecord,
+    VmaBits,
+)
 from swsgx.supervisor.files import Descriptors, NodeFiles
 from swsgx.supervisor.memory import TargetMemory
 
 if TYPE_CHECKING:
+    from swsgx.linux.encl import EnclaveMapping
     from swsgx.supervisor.engine import TargetEngine
+    from swsgx.supervisor.security import Security
 
 __all__ = ["TargetProcess", "status_of"]
 
@@ -68,6 +80,7 @@ class TargetProcess:
         memory: its memory.
         turns: answers that wait for those before them; the service's own.
         busy: one is being given.
+        stale: enclaves that nobody enters before the process has done what is decided of its mappings.
         unconfirmed: token of the last answer with calls, if it need not be told how they ended; 0: none.
         forks: copies of it that are about to be made.
         ended: it is gone, or another program.
@@ -87,11 +100,12 @@ class TargetProcess:
         self.unconfirmed = 0
         self.forks = 0
         self.ended = False
+        self.stale: list[EnclaveMapping] = []
         self._areas: list[tuple[int, int]] = []
         self._areas_of = 0
 
-    def task(self, tid: int, blocked: int, files: NodeFiles) -> Task:
-        """The process as the caller of an ioctl or a memory call."""
+    def task(self, tid: int, blocked: int, files: NodeFiles, security: Security | None = None) -> Task:
+        """The process as the caller of an ioctl."""
 
         def pending() -> bool:
             status = status_of(tid)
@@ -108,7 +122,26 @@ class TargetProcess:
             personality=self.personality(),
             files=Descriptors(files, self.pid),
             signal_pending=pending,
+            subject=security.subject(tid) if security is not None else None,
+            provenance=security.provenance(self.pid) if security is not None else None,
         )
+
+    def ask_before_entering(self, mapping: EnclaveMapping) -> None:
+        """Whoever wants to enter an enclave asks, from now until :meth:`done`. The address space's lock is held."""
+        mapping.bits[:] |= np.uint8(VmaBits.STALE)
+        # What a thread remembers of its last entry is not good any more.
+        mapping.encl.store.changed()
+        self.stale.append(mapping)
+
+    def inherit(self) -> None:
+        """A fork's child: its parent's mappings were copied, and what is decided of them is the child's to do, too."""
+        self.stale = [m for m in self.mm.mappings.values() if (m.bits & np.uint8(VmaBits.STALE)).any()]
+
+    def done(self) -> None:
+        """What was decided of the process's mappings is done. The address space's lock is held."""
+        for mapping in self.stale:
+            mapping.bits[:] &= np.uint8(~VmaBits.STALE & 0xFF)
+        self.stale.clear()
 
     @property
     def has_one_thread(self) -> bool:

@@ -13,6 +13,8 @@ What was learnt:
   program has closed it. When the program ends, and what it left behind lives on, the supervisor stays for that.
 - Python ignores SIGPIPE and SIGXFSZ; the program gets their default back. Python may also set LC_CTYPE (PEP 538): the
   program gets the environment that the kernel gave to us.
+- SIGHUP has the policy of the security modules loaded again, if there are any. The front only passes it on: modules and
+  their files are the supervisor's from its fork on.
 - What a sandbox refuses is asked for first, by calls that do nothing: later, with a program half started, it would look
   like something else.
 - A standard descriptor that the caller has closed must not become one of ours: its number is kept occupied, and exec
@@ -69,6 +71,8 @@ _REAL_NODE = "/dev/sgx_enclave"
 _PTRACE_SCOPE = "/proc/sys/kernel/yama/ptrace_scope"
 _CAP_SYS_PTRACE = 19
 _ENDED, _STOPPED, _FAILED = range(3)
+#: What the front tells the supervisor: the policy is to be loaded again.
+_RELOAD = b"r"
 _MESSAGE = struct.Struct("<II")
 _GONE = signal.SIGUSR2
 _FORWARDED = {
@@ -135,7 +139,7 @@ def run_program(words: Sequence[str], settings: Settings) -> int:
         finally:
             os._exit(status)
     os.close(theirs.detach())
-    return _front(ours, supervisor, mask)
+    return _front(ours, supervisor, mask, reloads=settings.security is not None)
 
 
 def _say(text: str) -> None:
@@ -192,12 +196,15 @@ def _lacking_by_yama() -> str:
 
 def _is_supervised() -> bool:
     """Whether this process has the image itself: a run inside a run."""
-    with open("/proc/self/maps", encoding="utf-8", errors="replace") as maps:
+    with open("/proc/self/maps", encoding="utf-8", errors="replace", newline="\n") as maps:
         return any(line.startswith(f"{IMAGE_BASE:08x}-") for line in maps)
 
 
-def _front(channel: _socket.socket, supervisor: int, mask: _Mask) -> int:
-    """Pass signals on until the supervisor tells the end of the program."""
+def _front(channel: _socket.socket, supervisor: int, mask: _Mask, *, reloads: bool) -> int:
+    """Pass signals on until the supervisor tells the end of the program.
+
+    With ``reloads``, SIGHUP is for the supervisor. The program still gets that of a terminal that hangs up.
+    """
     first = channel.recv(4)
     target, ended = int.from_bytes(first, "little"), False
     channel.setblocking(False)
@@ -219,7 +226,12 @@ def _front(channel: _socket.socket, supervisor: int, mask: _Mask) -> int:
             ended = True
             break
         info = signal.sigwaitinfo(waited)
-        if info.si_signo != signal.SIGCHLD and info.si_code != _SI_KERNEL and info.si_pid and target:
+        if info.si_signo == signal.SIGCHLD or info.si_code == _SI_KERNEL or not info.si_pid or not target:
+            continue
+        if reloads and info.si_signo == signal.SIGHUP:
+            with contextlib.suppress(BlockingIOError, BrokenPipeError, ConnectionResetError):
+                channel.send(_RELOAD)
+        else:
             _send(target, info.si_signo)
     if not ended:
         kill_descendants()
@@ -312,9 +324,12 @@ def _supervise(
         settings,
         asked_at,
         inquiries,
+        channel.fileno() if settings.security is not None else -1,
     )
     supervisor.run(read)
     kill_descendants()
+    if settings.security is not None:
+        settings.security.close(settings.tell)
 
 
 def _listening(front: int) -> _socket.socket | None:

@@ -20,30 +20,29 @@ import struct
 import threading
 import time
 from collections.abc import Callable, Generator
-from dataclasses import dataclass
-from enum import IntEnum
 
 from swsgx.cpu.enclu.refusals import reason_of
 from swsgx.cpu.faults import SUCCESS
 from swsgx.cpu.faults import Fault as CpuFault
 from swsgx.cpu.machine import Cpu
 from swsgx.isa.address import PAGE_SIZE, Linaddr
-from swsgx.isa.flags import PageFaultCode
 from swsgx.isa.leaves import Enclu
 from swsgx.isa.vectors import Vector
 from swsgx.linux.device import Driver, EnclaveFile, ProvisionFile
 from swsgx.linux.encl import Encl
-from swsgx.linux.fault import FaultAction, Resolution, resolve
+from swsgx.linux.engine import MappedRun
+from swsgx.linux.fault import FaultAction, Resolution
 from swsgx.linux.inside import LEAVES, execute
 from swsgx.linux.mm import AddressSpace
 from swsgx.linux.outcome import Outcome
+from swsgx.linux.provenance import Subject
 from swsgx.linux.task import BadAddress
-from swsgx.linux.vma import PROT_EXEC
 from swsgx.native.abi import Answer, Ask, LeafEnd, LeafSignal, LogicalProcessor, Request, TargetState, VmaBits
 from swsgx.supervisor import emulated_files
 from swsgx.supervisor.calls import CALLS, Asked
 from swsgx.supervisor.calls.asked import Result
 from swsgx.supervisor.engine import TargetEngine
+from swsgx.supervisor.faults import Fault, served
 from swsgx.supervisor.files import NodeFiles
 from swsgx.supervisor.folders import Folders
 from swsgx.supervisor.grants import Grants
@@ -55,17 +54,10 @@ from swsgx.supervisor.process import TargetProcess, status_of
 from swsgx.supervisor.seccomp import Listener, Notification, listing_program, second_program
 from swsgx.supervisor.settings import Settings
 from swsgx.supervisor.steps import Call, Carrier, Step, Store
+from swsgx.supervisor.turns import Conversation, Fork, Turn
 from swsgx.trace import Event, Reason, Recorder
 
 __all__ = ["Service"]
-
-
-class Fault(IntEnum):
-    """What becomes of a fault in an enclave mapping; supervised.h has the same."""
-
-    OWN = 0
-    AGAIN = 1
-    BUS = 2
 
 
 _NR_SECCOMP = 317
@@ -88,37 +80,6 @@ _SIGNALS = {
     FaultAction.SEGV_MAPERR: LeafSignal.MAPERR,
     FaultAction.SIGBUS: LeafSignal.BUS,
 }
-
-
-@dataclass
-class _Conversation:
-    """A question that takes more than one answer."""
-
-    carrier: Carrier
-    key: int
-    finish: Callable[[], None] | None = None
-    process: TargetProcess | None = None
-
-
-@dataclass
-class _Turn:
-    """An answer that waits for those before it."""
-
-    notification: Notification
-    memory: TargetMemory
-    request: Request
-    carrier: Carrier
-    finish: Callable[[], None] | None = None
-
-
-@dataclass
-class _Fork:
-    """A child that is about to ask. After ``until`` (monotonic seconds) it will not: it ended with its parent."""
-
-    parent: TargetProcess
-    mm: AddressSpace
-    engine: TargetEngine
-    until: float = math.inf
 
 
 class Service:
@@ -171,8 +132,8 @@ class Service:
         self._processes: dict[int, TargetProcess] = {}
         self._keys = itertools.count(1)
         self._tokens = itertools.count(1)
-        self._conversations: dict[int, _Conversation] = {}
-        self._forks: dict[int, _Fork] = {}
+        self._conversations: dict[int, Conversation] = {}
+        self._forks: dict[int, Fork] = {}
         self._pidfds: dict[int, TargetProcess] = {}
         self._lock = threading.RLock()
         self._paging = False
@@ -180,7 +141,11 @@ class Service:
     def _driver(self, settings: Settings) -> Driver:
         demand = possible()
         driver = Driver(
-            self.cpu, settings.profile(), trace=self._trace, backing_pages=_BACKING_PAGES if demand else 0
+            self.cpu,
+            settings.profile(),
+            trace=self._trace,
+            security=settings.security.stack if settings.security is not None else None,
+            backing_pages=_BACKING_PAGES if demand else 0,
         )
         driver.demand = demand
         if not demand:
@@ -199,11 +164,13 @@ class Service:
         """Paths of all nodes, of both generations."""
         return tuple(emulated_files.NODES) if self.driver.usable else ()
 
-    def open_node(self, path: str, flags: int) -> EnclaveFile | ProvisionFile | Outcome:
+    def open_node(
+        self, path: str, flags: int, subject: Subject | None
+    ) -> EnclaveFile | ProvisionFile | Outcome:
         """open(2) of a node, by whichever generation's name."""
         kind = 0 if path.endswith("enclave") else 1
         names = (self.driver.profile.enclave_nodes, self.driver.profile.provision_nodes)[kind]
-        return self.driver.open(path if path in names else names[0], flags)
+        return self.driver.open(path if path in names else names[0], flags, subject)
 
     def give(self, notification: Notification, fd: int, *, cloexec: bool) -> int:
         """Open one of our files in the task that waits."""
@@ -348,9 +315,11 @@ class Service:
         elif op == Ask.FAULT:
             process = self._processes.get(request.key)
             told = self._fault(process, request) if process is not None else Fault.OWN
+            self._check()
             self._carry(notification, memory, request, process, told)
         elif op == Ask.LEAF:
             self._leaf(notification, memory, request)
+            self._check()
         elif op == Ask.CALLED:
             process = self._processes.get(request.key)
             self.called.discard(process.pid if process is not None else leader_of(notification.tid))
@@ -413,6 +382,7 @@ class Service:
     ) -> None:
         try:
             result = serve(asked)
+            self._check()
         except BadAddress:
             result = -errno.EFAULT
         except OSError as error:
@@ -481,9 +451,9 @@ class Service:
             self._reply(notification, memory, request, answer, result)
             return
         carrier = Carrier(memory, [], result, int(answer), watcher=process.engine)
-        self._queue(process, _Turn(notification, memory, request, carrier))
+        self._queue(process, Turn(notification, memory, request, carrier))
 
-    def _queue(self, process: TargetProcess, turn: _Turn) -> None:
+    def _queue(self, process: TargetProcess, turn: Turn) -> None:
         """Steps of one process are done in the order in which they were decided, whichever threads decided them."""
         with process.mm.lock:
             if process.unconfirmed:
@@ -518,7 +488,7 @@ class Service:
     ) -> None:
         token = next(self._tokens)
         with self._lock:
-            self._conversations[token] = _Conversation(carrier, request.key, finish, process)
+            self._conversations[token] = Conversation(carrier, request.key, finish, process)
         request.token = token
         self._go_on(notification, memory, request, token)
 
@@ -593,28 +563,32 @@ class Service:
         done = carrier.answer == Answer.DONE and not carrier.token
         return done and carrier.last and not process.turns and process.has_one_thread
 
-    def _fault(self, process: TargetProcess, request: Request) -> int:
-        """A page of an enclave mapping that is not there, touched inside (a check is given) or outside."""
-        address, code, inside = request.arg0, PageFaultCode(request.arg1 & 0xFFFF), bool(request.arg2)
-        with process.mm.lock:
-            late = process.engine.pending
-            vma = process.mm.vma_at(address)
-            # Where no code may be run, resolve() sees nothing wrong in a fetch: the real page table would.
-            allowed = vma is not None and (not code & PageFaultCode.I or vma.prot & PROT_EXEC)
-            comes = vma is not None and allowed and self._may_come(vma.encl, address)
-        # The host has its own page-table entries, which say nothing of the model's.
-        found = resolve(process.mm, address, code if inside else code & ~PageFaultCode.P)
-        if found.action is FaultAction.SIGBUS:
-            return Fault.BUS
-        if not found.resolved and found.action is not FaultAction.OOM:
-            return Fault.OWN
-        # Outside, a page that exists is out of reach for reasons of ours, unless isolation takes care of it.
-        appeared = comes and self.settings.hides
-        return Fault.AGAIN if inside or late or appeared else Fault.OWN
+    # Security modules.
 
-    def _may_come(self, encl: Encl, address: int) -> bool:
-        """Whether a page could have been missing a moment ago that isolation will take care of when it is there."""
-        return not encl.has_page(address) or (self._paging and not encl.debug)
+    def reload(self) -> None:
+        """The user wants the policy files read again."""
+        security = self.settings.security
+        if security is None:
+            return
+        self.grants.settle()
+        security.reload(self.settings.tell, self.processes())
+        # Threads that are inside are made to leave, and find less when they go on.
+        self.follow(None, patience=0)
+        self._check()
+
+    def _check(self) -> None:
+        """In a paranoid run: what the security modules promise holds.
+
+        Raises:
+            InternalError: it does not.
+        """
+        security = self.settings.security
+        if security is not None and security.paranoid:
+            security.check(self.driver, self.processes())
+
+    def _fault(self, process: TargetProcess, request: Request) -> Fault:
+        told = self._explain if self.settings.explain and self.settings.security is not None else None
+        return served(process, request, hides=self.settings.hides, paging=self._paging, explain=told)
 
     def _leaf(self, notification: Notification, memory: TargetMemory, request: Request) -> None:
         """A leaf that the machine carries out for a thread that is inside."""
@@ -739,6 +713,9 @@ class Service:
         if process is None:
             self._reply(notification, memory, request, Answer.DONE, -errno.EAGAIN)
             return
+        # The child is who its parent is, until it asks something itself.
+        security = self.settings.security
+        subject = security.subject(notification.tid) if security is not None else None
         # What is still to be done to the parent's mappings is done before they are copied; what is decided by other
         # threads meanwhile, the child does, too.
         carrier = Carrier(memory, [], watcher=process.engine)
@@ -749,15 +726,18 @@ class Service:
                 process.forks -= 1
                 waiting = [step for turn in process.turns for step in turn.carrier.steps]
                 engine = process.engine.fork(waiting)
-                child = process.mm.fork(engine)
+                child = process.mm.fork(engine, subject)
                 for vma in process.mm.vmas:
                     if vma.dontfork:
                         engine.unmap(vma.encl, Linaddr(vma.start), vma.end - vma.start)
+                for vma in child.vmas:
+                    if vma.mapping is None:  # the child may not have it; the host's fork has copied it
+                        engine.map(vma.encl, [MappedRun(Linaddr(vma.start), vma.end - vma.start, 0)])
                 engine.keep_attached(mapping.encl for mapping in child.mappings.values())
-                self._forks[carrier.token] = _Fork(process, child, engine)
+                self._forks[carrier.token] = Fork(process, child, engine)
 
         process.forks += 1
-        self._queue(process, _Turn(notification, memory, request, carrier, copy))
+        self._queue(process, Turn(notification, memory, request, carrier, copy))
 
     def _forked(self, notification: Notification, memory: TargetMemory, request: Request) -> None:
         """Behind a fork, in the parent: a child that has not asked yet is dead, or there is none."""
@@ -780,6 +760,7 @@ class Service:
         engine.memory = TargetMemory(pid)
         engine.begin_watching()
         process = TargetProcess(next(self._keys), pid, mm, engine, found.parent.state_address)
+        process.inherit()
         try:
             memory.write(process.state_address + TargetState.key.offset, struct.pack("<Q", process.key))
         except BadAddress:  # it is being killed
@@ -787,6 +768,7 @@ class Service:
             self.files.reap()
             return
         self._processes[process.key] = process
+        self._check()
         if self._paging:
             engine.pages_leave()
         request.key = process.key

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 if TYPE_CHECKING:
     from swsgx.isa.cpuid import CpuModel
     from swsgx.linux.profile import Profile
+    from swsgx.supervisor.security import Security
 
 __all__ = ["Settings"]
 
@@ -28,6 +29,7 @@ class Settings(NamedTuple):
         shadow: hide nodes that the host really has.
         trace: descriptor of a file for events; none: -1.
         log: descriptor of what is said to the user.
+        security: security modules; None: the plain driver.
     """
 
     epc_size: int = _DEFAULT_EPC
@@ -39,6 +41,7 @@ class Settings(NamedTuple):
     shadow: bool = False
     trace: int = -1
     log: int = 2
+    security: Security | None = None
 
     @property
     def hides(self) -> bool:
@@ -66,4 +69,5 @@ class Settings(NamedTuple):
     @property
     def files(self) -> set[int]:
         """Descriptors that the supervisor must keep."""
-        return {fd for fd in (self.trace, self.log) if fd >= 0}
+        kept = {fd for fd in (self.trace, self.log) if fd >= 0}
+        return kept | (self.security.files if self.security is not None else set())

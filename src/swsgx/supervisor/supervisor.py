@@ -70,6 +70,8 @@ class Supervisor:
         settings: of the SGX machine, which is made when a program first asks for it.
         asked_at: where people ask for figures; not blocking.
         inquiries: called with that and the loop's poll when the first one does: who answers.
+        told: becomes readable when the user wants the policy loaded again, and stays so when nobody can want it any
+            more; -1: there is no policy.
     """
 
     def __init__(
@@ -83,7 +85,9 @@ class Supervisor:
         settings: Settings,
         asked_at: socket | None,
         inquiries: Callable[[socket, select.poll], Inquiries],
+        told: int = -1,
     ) -> None:
+        self._told = told
         self._settings = settings
         self._asked_at = asked_at
         self._new_inquiries = inquiries
@@ -116,6 +120,8 @@ class Supervisor:
             self._poll.register(listener.fd, select.POLLIN)
         if self._asked_at is not None:
             self._poll.register(self._asked_at.fileno(), select.POLLIN)
+        if self._told >= 0:
+            self._poll.register(self._told, select.POLLIN)
         while self._reap():
             self._watch()
             forks = self._service is not None and self._service.drop_forks()
@@ -127,6 +133,8 @@ class Supervisor:
                         return
                 elif self._failure is not None:
                     raise self._failure
+                elif fd == self._told:
+                    self._reload(fd)
                 elif self._inquired(fd):
                     pass
                 elif fd in self._watched and self._service is not None:
@@ -136,6 +144,15 @@ class Supervisor:
                         self._receive(listener)
                     else:
                         self._poll.unregister(fd)  # nobody is left under the filter
+
+    def _reload(self, fd: int) -> None:
+        """The user wants the policy loaded again."""
+        if not os.read(fd, 1):
+            self._poll.unregister(fd)
+        elif self._service is not None:
+            self._service.reload()
+        elif self._settings.security is not None:
+            self._settings.security.reload(self._settings.tell, ())
 
     def _inquired(self, fd: int) -> bool:
         """Whether a descriptor is one of those who ask for figures; then they are served."""

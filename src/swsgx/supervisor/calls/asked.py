@@ -10,6 +10,7 @@ from swsgx.linux.outcome import Outcome
 from swsgx.native.abi import Answer, Request
 
 if TYPE_CHECKING:
+    from swsgx.linux.provenance import Subject
     from swsgx.linux.task import Task
     from swsgx.supervisor.files import Stand
     from swsgx.supervisor.memory import TargetMemory
@@ -74,7 +75,15 @@ class Asked:
         """The process as the driver sees it; it must be armed."""
         if self.process is None:
             raise ValueError("the process is not armed")
-        return self.process.task(self.tid, self.request.blocked, self.service.files)
+        return self.process.task(
+            self.tid, self.request.blocked, self.service.files, self.service.settings.security
+        )
+
+    @property
+    def subject(self) -> Subject | None:
+        """Who asks, for security modules; None: there are none."""
+        security = self.service.settings.security
+        return security.subject(self.tid) if security is not None else None
 
 
 def signed(value: int) -> int:

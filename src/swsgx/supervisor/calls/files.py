@@ -8,6 +8,7 @@ from collections.abc import Callable
 
 from swsgx.linux.device import EnclaveFile
 from swsgx.linux.provision import ProvisionFile
+from swsgx.linux.uapi import SGX_IOC_ENCLAVE_INIT
 from swsgx.native.abi import Answer
 from swsgx.supervisor.calls.asked import Asked, Handler, Result
 from swsgx.supervisor.files import SETTABLE, flags_of
@@ -28,7 +29,12 @@ def ioctl(asked: Asked) -> Result:
         return Answer.ARM_FIRST
     asked.service.files.reap()
     with asked.service.files.using(stand):
-        return stand.node.ioctl(asked.task(), code & 0xFFFF_FFFF, arg)
+        outcome = stand.node.ioctl(asked.task(), code & 0xFFFF_FFFF, arg)
+        security = asked.service.settings.security
+        if outcome.ok and code & 0xFFFF_FFFF == SGX_IOC_ENCLAVE_INIT and security is not None:
+            # Now it is known whose mappings those are that were there before.
+            security.judge_again(asked.service.processes())
+        return outcome
 
 
 def lseek(asked: Asked) -> Result:

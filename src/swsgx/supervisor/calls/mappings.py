@@ -57,7 +57,14 @@ def mmap(asked: Asked) -> Result:
     if not isinstance(stand.node, EnclaveFile):
         return _without_mmap(asked, length, flags, offset)
     return process.mm.mmap(
-        address, length, prot, flags & _BITS_32, stand.node, offset, personality=process.personality()
+        address,
+        length,
+        prot,
+        flags & _BITS_32,
+        stand.node,
+        offset,
+        personality=process.personality(),
+        subject=asked.subject,
     )
 
 
@@ -100,14 +107,17 @@ def mprotect(asked: Asked) -> Result:
     if process is None or not _touches(process, address, length):
         return Answer.PASS
     if address % PAGE_SIZE or not length or _inside(process, address, length):
-        return process.mm.mprotect(address, length, prot, personality=process.personality())
+        return process.mm.mprotect(
+            address, length, prot, personality=process.personality(), subject=asked.subject
+        )
+    personality, subject = process.personality(), asked.subject
     at, end = address, address + _up(length)
     for vma in list(process.mm.overlapping(address, end)):
         refused = _protect_others(process, at, vma.start, prot)
         if refused:
             return refused
         start, at = max(vma.start, address), min(vma.end, end)
-        outcome = process.mm.mprotect(start, at - start, prot, personality=process.personality())
+        outcome = process.mm.mprotect(start, at - start, prot, personality=personality, subject=subject)
         if not outcome.ok:
             return outcome
     return _protect_others(process, at, end, prot)
@@ -132,7 +142,7 @@ def mremap(asked: Asked) -> Result:
     if process is None:
         return Answer.PASS
     if _touches(process, address, 1):
-        return process.mm.mremap(address, old, new, flags, new_address)
+        return process.mm.mremap(address, old, new, flags, new_address, subject=asked.subject)
     if flags & 2 and _touches(process, new_address, new):
         process.mm.munmap(new_address, new)
     return Answer.PASS

@@ -201,7 +201,7 @@ def _open_node(asked: Asked, path: str, flags: int, folder: bool) -> Result:
     if flags & os.O_PATH:
         return _open_path(asked, path, flags)
     asked.service.files.reap()
-    opened = asked.service.open_node(path, flags)
+    opened = asked.service.open_node(path, flags, asked.subject)
     if isinstance(opened, Outcome):
         return opened
     with asked.service.files.add(opened) as stand:
