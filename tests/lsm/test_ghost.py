@@ -3,7 +3,7 @@
 Beside the driver runs a ghost (``ghost/``), which knows what is called, what the policy says, and the rules of pages:
 I0, I1, I4, I6 and I8 hold after each step. That it would notice is shown with mutants: holes, planted one at a time.
 
-``SWSGX_GHOST_STEPS`` says how many steps, ``SWSGX_GHOST_SEED`` which; from 10,000 on the mutants that are hard to find
+``SWSGX_GHOST_STEPS`` says how many steps, ``SWSGX_GHOST_SEED`` which; from 20,000 on the mutants that are hard to find
 are tried, too. ``make test-long`` makes very many, and prints them. A failure shows the shortest list of steps that
 fails; ``replay`` makes them again.
 """
@@ -28,7 +28,7 @@ _SEED = int(os.environ.get("SWSGX_GHOST_SEED", "1"))
 _PARTS = 2
 _JUDGES: dict[str, Callable[[random.Random], Judge]] = {"toys": Toys, "real": Real}
 #: Within how many steps each mutant must be found; so many are made only where it is not.
-_BOUND = 10_000
+_BOUND = 20_000
 _TRIED = [mutant for mutant in MUTANTS if _STEPS >= _BOUND or mutant.name not in RARE]
 
 

@@ -157,7 +157,8 @@ def wanted(encl: Enclave, first: int, last: int, prot: int) -> int:
     needs = 0
     for page in encl.at(first, last):
         if prot & X:
-            if page is None or page.augmented:
+            # Before INIT nothing but EADD fills a hole, and that looks at who waits.
+            if page.augmented if page is not None else encl.initialised:
                 needs |= AUGEXEC | EXECDIRTY
             if page is not None:
                 needs |= page.owes | (EXECDIRTY if page.ever_w else 0)
@@ -176,6 +177,11 @@ def union(processes: list[Process], encl: Enclave, first: int, last: int) -> int
             if area.encl is encl and area.alive:
                 prots |= area.prot
     return prots
+
+
+def wanted_by_eadd(mapped: int) -> int:
+    """The same for pages that are added under mappings."""
+    return EXECDIRTY | MAPWX if mapped & W and mapped & X else 0
 
 
 def wanted_by_eaug(mapped: int) -> int:

@@ -14,7 +14,7 @@ from swsgx.linux.provenance import OriginClass
 from swsgx.linux.security import Plain
 from tests.lsm.ghost import sources
 from tests.lsm.ghost.base import LABELS, Base, must
-from tests.lsm.ghost.book import PAGES, SPARE, Enclave, Page, Process, R, W, X
+from tests.lsm.ghost.book import PAGES, SPARE, Enclave, Page, Process, R, W, X, union, wanted_by_eadd
 from tests.lsm.ghost.questions import source_name
 from tests.make.world import a_secs, a_tcs
 
@@ -154,9 +154,10 @@ class Building(Base):
                 last += 1
             what = (kind, most, measured, source_name(origin))
             asked = self.pages_question("load", process, encl, index, index + last - at)._replace(what=what)
-            if not self.ask(asked):
-                return added, errno.EACCES
+            mapped = union(self.processes, encl, index, index + last - at)
             owes = self.judge.owes(asked)
+            if not self.ask(asked, (wanted_by_eadd(mapped) | (owes if mapped & X else 0)) & ~encl.grants):
+                return added, errno.EACCES
             added += [Page(kind, most, owes, measured, origin=origin) for _ in range(last - at)]
         return added, 0
 

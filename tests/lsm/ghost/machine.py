@@ -32,7 +32,7 @@ _RULES: dict[str, int] = {
     "mmap": 18,
     "in_turns": 10,
     "mprotect": 12,
-    "mremap": 3,
+    "mremap": 5,
     "munmap": 4,
     "fork": 2,
     "exec": 1,

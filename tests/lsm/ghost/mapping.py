@@ -202,10 +202,11 @@ class Mapping(Building):
         process = dice.choice(self.processes)
         if not process.areas:
             return
-        area = dice.choice(process.areas)
+        executable = [area for area in process.areas if area.prot & X]
+        area = dice.choice(executable or process.areas)
         low = dice.randrange(area.start, area.end)
         high = dice.randrange(low + 1, area.end + 1)
-        to = dice.choice([0, 1, 2, 3, 4, 5, 6, PAGES, PAGES + 2])
+        to = dice.choice([0, 1, 2, 3, 4, 5, 6, PAGES, PAGES, PAGES + 2])
         end = to + high - low
         if low < end and to < high:
             return  # EINVAL, and nobody is asked

@@ -63,7 +63,8 @@ class Sources(FakeMemory):
         self.pages[address] = bytearray(raw)
         return TargetAddr(address)
 
-    def extents(self, address: TargetAddr, size: int) -> Iterator[Extent]:
+    def extents(self, address: TargetAddr, contents: memoryview) -> Iterator[Extent]:
+        size = len(contents)
         if not FIRST <= address < FIRST + SOURCES * PAGE_SIZE:
             yield Extent(size, self.sigstruct)
             return
