@@ -45,6 +45,14 @@ class Mapping(Building):
         encl = self.do_open(process) if len(self.enclaves) < 3 else None
         if encl is None or not self.do_create(process, encl, debug=dice.random() < 0.9):
             return
+        if dice.random() < 0.25:  # mappings wait for the pages
+            other = dice.choice(self.processes)
+            if encl not in other.files:
+                encl.file.dup()
+                other.files.append(encl)
+            self.do_mmap(process, encl, 0, 2, R | X)
+            if other is not process:
+                self.do_mmap(other, encl, 0, 1, R | W)
         at = 0
         for _ in range(dice.randrange(1, 4)):
             count = dice.choice([1, 1, 2])

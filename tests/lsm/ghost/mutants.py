@@ -151,6 +151,14 @@ _FORGOTTEN = (
 #: Rules of pages that are not applied, or not all of them.
 _UNRULED = (
     Mutant(
+        "EADD under mappings of both kinds is allowed", f"{_RULES}:lacking",
+        "isinstance(event, Load) and event.mapped & _WRITE", "isinstance(event, Load) and False",
+    ),
+    Mutant(
+        "EADD under X may bring obligations", f"{_STACK}:Stack.decide",
+        "isinstance(event, Load) and obligations", "isinstance(event, Load) and not obligations and False",
+    ),
+    Mutant(
         "obligations are not looked at in mappings", f"{_RULES}:_map",
         "prot & _EXEC and pages.obligations", "False",
     ),
@@ -306,28 +314,25 @@ MUTANTS: tuple[Mutant, ...] = (*_NOT_ASKED, *_FORGOTTEN, *_UNRULED, *_COMBINED, 
 #: Names of those that take more than 600 steps, and so are tried by `make test-long` only.
 RARE = frozenset(
     (
+        "EADD under mappings of both kinds is allowed",
         "EAUG looks at one address space",
-        "EAUG under mappings needs no execdirty",
         "EAUG under mappings needs no mapwx",
         "EDBGWR into a page that was X is allowed",
-        "EMODT to a TCS needs nothing",
-        "INIT changes nothing for mappings",
         "W and X at once needs no execdirty",
         "W on a page that was X is allowed",
-        "X on a dirty page is allowed",
-        "X on a page of EAUG is as on any dirty one",
         "a TCS that is not measured owes nothing",
+        "a commit that fails is none the worse",
         "a mapping is asked about by its first page",
         "a mapping is judged again by its old subject",
         "a new label changes nothing",
         "code of anonymous memory owes nothing",
         "holes outside of the enclave are none",
-        "mprotect asks about the first mapping only",
         "te: a TCS needs use only",
         "te: a modified copy is remembered as the file",
         "te: execmod is not asked for",
         "te: one subject's answer is everybody's",
         "te: the SIGSTRUCT's type is not asked about",
         "what fork copies is not remembered",
+        "what mremap moves is not remembered",
     )
 )
