@@ -11,17 +11,34 @@ SOURCES := src tests tools build_native.py
 PYTEST := $(BIN)/python -m pytest
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check bench conformance wheel clean distclean native examples tools-present format compiled
+.PHONY: help run test test-long check bench conformance wheel clean distclean native examples tools-present format compiled
 .NOTPARALLEL:
 
 help: ## list the commands
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 run: $(STAMP) native examples compiled ## build an example enclave, measure, sign, load and enter it, with an exception inside
 	@$(BIN)/python tools/first_light.py
 
 test: $(STAMP) native examples compiled ## run the tests
 	$(PYTEST) -n auto
+
+# Sizes of the long runs; each can be given: `make test-long SWSGX_KILLS=5000`.
+SWSGX_GHOST_STEPS ?= 120000
+SWSGX_KILLS ?= 300
+SWSGX_URTS_RUNS ?= 2
+SWSGX_PAGING_SECONDS ?= 60
+SWSGX_PAGING_EPC ?= 64
+SWSGX_PAGING_ENCLAVE ?= 96
+SWSGX_PAGING_PROCESSES ?= 4
+LONG := SWSGX_LONG=1 SWSGX_HYPOTHESIS=thorough $(foreach name,GHOST_STEPS KILLS URTS_RUNS PAGING_SECONDS PAGING_EPC \
+  PAGING_ENCLAVE PAGING_PROCESSES,SWSGX_$(name)=$(SWSGX_$(name)))
+
+test-long: $(STAMP) native examples compiled ## run the tests that take any number of steps, with very many
+	$(LONG) $(PYTEST) -n auto --timeout 7200 tests/lsm/test_ghost.py tests/lsm/test_state_machine.py \
+	  tests/linux/test_state_machine.py tests/linux/test_sgx2_state_machine.py tests/linux/test_paging_machine.py
+	$(LONG) $(PYTEST) -n auto --timeout 7200 tests/supervisor/test_kills.py tests/supervisor/test_urts.py \
+	  tests/supervisor/test_paging.py
 
 check: $(STAMP) ## what CI checks besides the tests: format, lint, types, imports, spelling, C warnings, headers
 	$(BIN)/ruff format --check $(SOURCES)

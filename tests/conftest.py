@@ -14,6 +14,17 @@ settings.register_profile("thorough", deadline=None, max_examples=2000)
 settings.load_profile(os.environ.get("SWSGX_HYPOTHESIS", "swsgx"))
 
 
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Behind a long run: what tests have to tell by ``record_property("told", ...)``, such as their steps."""
+    if "SWSGX_LONG" not in os.environ:
+        return
+    reports = [report for report in terminalreporter.getreports("passed") if report.when == "call"]
+    for report in reports:
+        for name, value in report.user_properties:
+            if name == "told":
+                terminalreporter.write_line(str(value))
+
+
 @pytest.fixture(scope="session")
 def checkout() -> Path:
     """The top folder of the source tree."""

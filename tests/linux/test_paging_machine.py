@@ -288,4 +288,4 @@ class Paging(RuleBasedStateMachine):
 
 
 TestPaging = pytest.mark.slow(Paging.TestCase)
-TestPaging.settings = settings(max_examples=100, stateful_step_count=50, deadline=None)
+TestPaging.settings = settings(stateful_step_count=50, deadline=None)

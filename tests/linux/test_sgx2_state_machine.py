@@ -727,4 +727,6 @@ class Changing(RuleBasedStateMachine):
 
 
 TestChanging = pytest.mark.slow(Changing.TestCase)
-TestChanging.settings = settings(max_examples=80, stateful_step_count=50, deadline=None)
+TestChanging.settings = settings(
+    max_examples=settings().max_examples * 8 // 10, stateful_step_count=50, deadline=None
+)

@@ -463,4 +463,6 @@ class Programs(RuleBasedStateMachine):
 
 
 TestPrograms = pytest.mark.slow(Programs.TestCase)
-TestPrograms.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
+TestPrograms.settings = settings(
+    max_examples=settings().max_examples * 6 // 10, stateful_step_count=40, deadline=None
+)

@@ -10,8 +10,8 @@ from swsgx.cpu.faults import InternalError
 from swsgx.isa.flags import PageFaultCode
 from swsgx.linux.encl import Encl
 from swsgx.linux.fault import FaultAction, resolve
-from swsgx.linux.hooks import policy_changed
-from swsgx.linux.security import NO_GRANTS, Grant, PageFlag
+from swsgx.linux.hooks import policy_changed, relabelled
+from swsgx.linux.security import NO_GRANTS, Grant, PageFlag, Subject
 from swsgx.linux.sticky import EnclaveSecurity
 from swsgx.lsm.invariant import check, every_executable_page_is_allowed, flags_only_grow, keep_flags
 from swsgx.lsm.module import Event
@@ -118,4 +118,27 @@ def test_a_mapping_that_lost_its_right_loses_x_at_the_next_fault() -> None:
     assert (decision.call, decision.permissions) == ("fault", ("map_exec",))
     assert resolve(made.world.mm, BASE, PageFaultCode.U).action is FaultAction.RETRY
     assert made.log.decisions == []
+    made.check()
+
+
+def test_a_program_that_changes_its_label_is_judged_as_what_it_is_now() -> None:
+    """Flow A13. The ghost found that a mapping stayed its old subject's, even for policies that came later."""
+    made, _, _ = mapped()
+    module = next(seat.module for seat in made.stack._seats if seat.name == "granting")
+    assert isinstance(module, Granting)
+
+    def only_as_loader(event: Event) -> object:
+        return (
+            no("another label")
+            if event.subject is not None and event.subject.label
+            else Granting()._say(event)
+        )
+
+    module.says["map"] = only_as_loader
+    relabelled(made.world.mm, Subject(1, 1000, "/bin/loader", "other_t"))
+    assert [vma.prot for vma in made.world.mm.vmas] == [5, 3]
+    assert resolve(made.world.mm, BASE, PageFaultCode.U).action is FaultAction.RETRY
+    assert [vma.prot for vma in made.world.mm.vmas] == [1, 3]
+    decision = made.log.one()
+    assert (decision.call, decision.subject) == ("fault", Subject(1, 1000, "/bin/loader", "other_t"))
     made.check()

@@ -6,6 +6,7 @@ Nothing here is called for an enclave without a security stack (``encl.security`
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import errno
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -43,6 +44,7 @@ from swsgx.trace import Reason
 if TYPE_CHECKING:
     from swsgx.linux.device import Driver
     from swsgx.linux.encl import Encl
+    from swsgx.linux.mm import AddressSpace
     from swsgx.linux.task import Task
     from swsgx.linux.vma import Vma
 
@@ -67,10 +69,13 @@ __all__ = [
     "policy_changed",
     "provisioning",
     "receiving",
+    "relabelled",
     "remember_mapping",
 ]
 
 _PERM = int(VmaBits.R | VmaBits.W | VmaBits.X)
+#: Generation of no policy.
+_STALE = -1
 Bytes = npt.NDArray[np.uint8]
 
 
@@ -349,11 +354,11 @@ def provisioning(encl: Encl, subject: Subject | None) -> Reason | None:
     return judge(encl.driver.security, Provision(subject=subject, enclave=facts(encl))).reason
 
 
-# When the policy, or what is known of the enclave, has changed.
+# When the policy has changed, or who a program is, or what is known of the enclave.
 
 
 def judged_again(vma: Vma) -> None:
-    """First fault in a mapping since the policy changed, or since INIT: if it would not be allowed now, it loses X.
+    """First fault in a mapping since policy or label changed, or INIT: if it would not be allowed now, it loses X.
 
     The address space's lock and the enclave's guard are held.
 
@@ -400,3 +405,20 @@ def policy_changed(driver: Driver) -> None:
             encl.users.pop(user, None)
         if encl.security is not None and encl.created:
             encl.zap(0, encl.size // PAGE_SIZE)
+
+
+def relabelled(mm: AddressSpace, subject: Subject) -> None:
+    """A program has another label now: each of its mappings faults at its next touch, and is judged as a new subject's.
+
+    No lock may be held.
+
+    Raises:
+        OSError: the host cannot take page-table entries away; they may be there as long as nobody evicts the pages.
+    """
+    with mm.lock:
+        for vma in mm.vmas:
+            if vma.judgement is not None:
+                vma.judgement = dataclasses.replace(vma.judgement, subject=subject, generation=_STALE)
+        for encl, own in list(mm.mappings.items()):
+            if encl.security is not None and encl.created:
+                mm.zap(own, encl.base, encl.base + encl.size)
