@@ -413,7 +413,7 @@ def judged_add_pages() -> float:
             ) as made,
         ):
             source = address_of(memoryview(area))
-            return side_by_side(lambda: built(source, made.stack), lambda: built(source, None), 3)
+            return side_by_side(lambda: built(source, made.stack), lambda: built(source, None), 7)
 
 
 def judged_call() -> float:

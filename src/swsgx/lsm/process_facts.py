@@ -151,10 +151,15 @@ class ProcessMemory:
         self._files = files
         self._here: tuple[str, int, int] | None = None
         self._believed = 0.0
+        self._whole: tuple[Facts, Facts, Origin] | None = None
 
     def extents(self, address: TargetAddr, contents: memoryview) -> Iterator[Extent]:
         start, end = int(address), address + len(contents)
         first, last = start // PAGE_SIZE * PAGE_SIZE, -(-end // PAGE_SIZE) * PAGE_SIZE
+        origin = self._again(start, first, last, contents)
+        if origin is not None:
+            yield Extent(len(contents), origin)
+            return
         try:
             found = self._looked.extents(first, last - first, pages=False)
         except ProvenanceError:
@@ -164,6 +169,25 @@ class ProcessMemory:
             cut = replace(facts, start=low, length=high - low, offset=facts.offset + low - facts.start)
             for part in self._compared(cut, contents[low - start : high - start]):
                 yield Extent(part.length, self._origin(part))
+
+    def _again(self, start: int, first: int, last: int, contents: memoryview) -> Origin | None:
+        """The origin of one more piece of a mapping that was looked at a moment ago, if it is all of one kind."""
+        whole = self._looked.whole(first, last - first)
+        if whole is None:
+            return None
+        before = self._whole
+        if before is None or before[0] is not whole:
+            named = self._named(whole)
+            before = self._whole = whole, named, self._origin(named)
+        _, named, origin = before
+        try:
+            if named.kind is OriginClass.FILE and not self._looked.holds(
+                named, start - named.start, contents
+            ):
+                return None
+        except ProvenanceError:
+            return None
+        return replace(origin, offset=named.offset + start - named.start)
 
     def _named(self, facts: Facts) -> Facts:
         """A file that has another path here is nobody's."""

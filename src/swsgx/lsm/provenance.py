@@ -218,6 +218,7 @@ class _Known:
     mapping: Mapping
     vma: Vma
     look: _Look
+    whole: Extent
     until: float
 
     def holds(self, pid: int, start: int, length: int) -> bool:
@@ -273,6 +274,15 @@ class Provenance:
             return list(self._of_mapping(known.vma, start, start + length, known.look, pages=pages))
         return self._read(start, length, pages=pages)
 
+    def whole(self, start: int, length: int) -> Extent | None:
+        """All of the mapping that covers a range, as :meth:`extents` tells it without ``pages``.
+
+        Returns:
+            The same object as long as it is believed; None if the mapping was not looked at lately.
+        """
+        known = self._known
+        return known.whole if known is not None and known.holds(self.pid, start, length) else None
+
     def _read(self, start: int, length: int, *, pages: bool) -> list[Extent]:
         mapping = mapping_from(self.pid, start)
         try:
@@ -295,7 +305,8 @@ class Provenance:
             first, last = max(vma.start, start), min(vma.end, end)
             look = self._look(vma, mounts)
             if mapping is not None and (mapping.start, mapping.end) == (vma.start, vma.end):
-                self._known = _Known(mapping, vma, look, time.monotonic() + BELIEVED)
+                (whole,) = self._of_mapping(vma, vma.start, vma.end, look, pages=False)
+                self._known = _Known(mapping, vma, look, whole, time.monotonic() + BELIEVED)
             found += self._of_mapping(vma, first, last, look, pages=pages)
             at = last
         if at < end:
@@ -336,19 +347,27 @@ class Provenance:
         Raises:
             ProvenanceError: the file cannot be read.
         """
-        if extent.kind is not OriginClass.FILE:
+        if extent.kind is not OriginClass.FILE or self.holds(extent, 0, contents):
             return extent
+        return replace(extent, kind=OriginClass.FILEMOD)
+
+    def holds(self, extent: Extent, position: int, contents: bytes | memoryview) -> bool:
+        """Whether bytes that were copied from ``position`` on out of an extent of a file are the file's.
+
+        Raises:
+            ProvenanceError: the file cannot be read.
+        """
         file = self._held(extent)
         try:
             for at in range(0, len(contents), _CHUNK):
                 part = contents[at : at + _CHUNK]
-                held = os.pread(file.fd, len(part), extent.offset + at)
+                held = os.pread(file.fd, len(part), extent.offset + position + at)
                 # Beyond the file's end, its last page holds zeros.
                 if not _same(held, part[: len(held)]) or any(part[len(held) :]):
-                    return replace(extent, kind=OriginClass.FILEMOD)
+                    return False
         except OSError as error:
             raise ProvenanceError(f"{extent.path}: cannot be read: {error.strerror}") from None
-        return extent
+        return True
 
     def _held(self, extent: Extent) -> _Open:
         """The extent's file, open as long as no other one is asked for; it is the one that the extent names."""

@@ -302,7 +302,8 @@ def _run_clean(
     start = linaddr - store.head.baseaddr
     done = first
     while done < end:
-        count = min(BLOCK_PAGES, end - done)
+        # Who admits pages is asked less often.
+        count = min(BLOCK_PAGES if admit is None else 2 * BLOCK_PAGES, end - done)
         position = done * PAGE_SIZE
         offset = start + position
         copied = source.copy_to_file(fd, offset, position, count * PAGE_SIZE) // PAGE_SIZE
