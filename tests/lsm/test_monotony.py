@@ -9,7 +9,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Sequence
 
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from swsgx.isa.address import Linaddr
@@ -185,6 +185,8 @@ def test_i2_a_module_more_never_allows_more(
 ) -> None:
     every = modules(chosen(TE, rules[0]), chosen(ALLOWS, rules[1]))
     few = list(itertools.compress(every, some))
+    # Pages owe something only where a module hands out grants, which might discharge it.
+    assume(not (isinstance(event, Init) and event.obligations and not Stack(few).write_execute))
     many = list(itertools.compress(every, [one or other for one, other in zip(some, more, strict=True)]))
     fewer, more_of = Stack(few).decide(event), Stack(many).decide(event)
     no_more(event, fewer, more_of)
