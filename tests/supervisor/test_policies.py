@@ -496,3 +496,42 @@ def test_run_without_a_policy_loads_no_module() -> None:
         [sys.executable, "-c", code], env=supervised.environment(), capture_output=True, text=True, check=True
     )
     assert done.stdout == "[]\n"
+
+
+RELABELLED = """
+policy_module(relabelled, 1.0)
+type builder_t; type other_t; type code_t; type sig_t; type encl_t;
+subjcon label "builder" builder_t
+subjcon label "other" other_t
+filecon "{folder}/code[.]bin" code_t
+filecon "{folder}/.*[.]sig" sig_t
+allow builder_t sgx_device_t : enclave {{ open create }};
+allow builder_t code_t : enclave {{ load execute }};
+allow builder_t sig_t : enclave init;
+allow builder_t encl_t : enclave {{ use map_read map_write map_exec }};
+allow other_t encl_t : enclave {{ use map_read map_write }};
+type_transition builder_t sig_t : enclave encl_t;
+"""
+#: The name of a program stands for its label.
+NAMED = "import swsgx.lsm.process_facts as f; f.ATTRIBUTE = 'comm'; "
+
+
+@pytest.mark.parametrize("way", ["plain", "policy"])
+def test_program_with_another_label_loses_what_that_may_not_have(way: str, place: Place) -> None:
+    program = place.program("policy_relabel")
+    policy = place.folder / "policy.te"
+    policy.write_text(RELABELLED.format(folder=_plain(place.folder)), encoding="utf-8")
+    options = ["--policy", str(policy), "--paranoid"] if way == "policy" else []
+    code = NAMED + "from swsgx.cli.entry import main; main()"
+    command = [sys.executable, "-c", code, "run", *options, "--", str(program), way]
+    done = subprocess.run(
+        command,
+        env=supervised.environment(),
+        cwd=place.folder,
+        capture_output=True,
+        text=True,
+        timeout=100,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (0, ""), done.stdout + done.stderr
+    assert done.stdout.endswith("EXIT-SUCCESS\n")

@@ -83,6 +83,7 @@ class TargetProcess:
         stale: enclaves that nobody enters before the process has done what is decided of its mappings.
         unconfirmed: token of the last answer with calls, if it need not be told how they ended; 0: none.
         forks: copies of it that are about to be made.
+        label: its security label at its last question; None: there was none, or nobody wants to know.
         ended: it is gone, or another program.
     """
 
@@ -99,6 +100,7 @@ class TargetProcess:
         self.busy = False
         self.unconfirmed = 0
         self.forks = 0
+        self.label: str | None = None
         self.ended = False
         self.stale: list[EnclaveMapping] = []
         self._areas: list[tuple[int, int]] = []

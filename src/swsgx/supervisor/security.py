@@ -62,6 +62,16 @@ class Security:
         """Who a task is."""
         return subject_of(tid)
 
+    def noticed(self, process: TargetProcess, tid: int) -> None:
+        """A task of a process asks. A program that has got another label since is another subject: its mappings are
+        judged again, as that one's.
+        """
+        subject = self.subject(tid)
+        if process.label is not None and process.label != subject.label:
+            hooks.relabelled(process.mm, subject)
+            self.judge_again([process])
+        process.label = subject.label
+
     def provenance(self, pid: int) -> ProcessMemory:
         """Where a process's memory comes from."""
         return ProcessMemory(pid, self._sources)

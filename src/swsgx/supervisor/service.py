@@ -308,6 +308,9 @@ class Service:
             self._continue(notification, memory, request)
             return
         self.grants.settle()
+        asking, security = self._processes.get(request.key), self.settings.security
+        if asking is not None and security is not None:
+            security.noticed(asking, notification.tid)
         if op == Ask.CALL:
             self._call(notification, memory, request)
         elif op == Ask.ARM:
