@@ -147,7 +147,14 @@ def main() -> None:
     spoil("compute.sig", "spoilt.sig")
     command("swsgx run --explain -- ./host compute.sgxs spoilt.sig", status=1)
 
-    title(6, "The same machine in Python: exceptions inside, repaired by the enclave, resumed")
+    title(
+        6,
+        "A policy, as SELinux has them: enclave code comes from approved files, and not out of the heap of a program",
+    )
+    approved = "../../examples/question/approved.te"
+    command(f"swsgx run --policy {approved} --explain -- ./host compute.sgxs compute.sig", status=1)
+
+    title(7, "The same machine in Python: exceptions inside, repaired by the enclave, resumed")
     faults = load_plan(EXAMPLES / "fault.elf")
     with Sgx() as sgx, sgx.load(faults, signed(faults, generate_key())) as faulty:
         repair(faulty, "100 / 0, with 5 as the spare divisor", 20, rdi=OP_DIVIDE, rsi=100, rdx=0, r8=5)
