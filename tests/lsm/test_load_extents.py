@@ -22,7 +22,7 @@ class Pages:
     def __init__(self, origins: dict[int, Origin]) -> None:
         self.origins = origins
 
-    def extents(self, address: TargetAddr, contents: memoryview) -> Iterable[Extent]:
+    def extents(self, address: TargetAddr, contents: memoryview, *, code: bool = True) -> Iterable[Extent]:
         for at in range(address, address + len(contents), PAGE_SIZE):
             yield Extent(PAGE_SIZE, self.origins.get(at))
 
@@ -33,7 +33,7 @@ class Runs:
     def __init__(self, size: int) -> None:
         self.size = size
 
-    def extents(self, address: TargetAddr, contents: memoryview) -> Iterable[Extent]:
+    def extents(self, address: TargetAddr, contents: memoryview, *, code: bool = True) -> Iterable[Extent]:
         yield Extent(self.size, FILE)
 
 

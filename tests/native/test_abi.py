@@ -33,6 +33,7 @@ SHARED: dict[str, type[Layout]] = {
     "swsgx_request": abi.Request,
     "swsgx_target_state": abi.TargetState,
     "swsgx_thread_record": abi.ThreadRecord,
+    "swsgx_grant": abi.Grant,
     "swsgx_visible_run": abi.VisibleRun,
     "sgx_tcs": structs.Tcs,
     "sgx_gprsgx": ssa.Gprsgx,

@@ -152,11 +152,11 @@ def mapped_prots(encl: Encl, first: int, last: int) -> Bytes:
     return prots
 
 
-def extents(task: Task, address: int, contents: memoryview) -> Iterator[Extent]:
+def extents(task: Task, address: int, contents: memoryview, *, code: bool = True) -> Iterator[Extent]:
     """Where bytes come from that were copied out of the program, without a gap."""
     left = len(contents)
     if task.provenance is not None:
-        for extent in task.provenance.extents(TargetAddr(address), contents.toreadonly()):
+        for extent in task.provenance.extents(TargetAddr(address), contents.toreadonly(), code=code):
             length = min(extent.size, left)
             if length > 0:
                 yield Extent(length, extent.origin)

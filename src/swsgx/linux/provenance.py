@@ -118,7 +118,7 @@ class Extent:
 class Provenance(Protocol):
     """Tells where the pages of one program come from, finer than mapping by mapping."""
 
-    def extents(self, address: TargetAddr, contents: memoryview) -> Iterable[Extent]:
+    def extents(self, address: TargetAddr, contents: memoryview, *, code: bool = True) -> Iterable[Extent]:
         """Cut bytes that were copied out of the program's memory by origin.
 
         It is asked when they are copied, and what was copied is what will be there: memory that was written in between
@@ -127,6 +127,7 @@ class Provenance(Protocol):
         Args:
             address: where they were copied from; of pages, page aligned.
             contents: the copied bytes; of pages, whole ones. Only to be read, and only during the call.
+            code: they are to be executed, or believed: then a private copy is a modified one, whatever is in it now.
 
         Returns:
             Extents that cover the bytes in their order, of pages in whole pages; what they do not reach has an unknown

@@ -281,7 +281,8 @@ class _Judged:
     def admit(self, position: int, contents: memoryview) -> int:
         """Ask for a block of pages at a byte position in the stretch: how many, from the first on, may be added."""
         request, done = self._request, 0
-        for extent in hooks.extents(request.task, self._start + position, contents):
+        code = bool(request.ceiling & SecinfoFlags.X) or request.page_type is PageType.TCS
+        for extent in hooks.extents(request.task, self._start + position, contents, code=code):
             answer = hooks.loading(
                 request.encl,
                 request.task.subject,

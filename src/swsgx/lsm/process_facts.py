@@ -153,15 +153,15 @@ class ProcessMemory:
         self._believed = 0.0
         self._whole: tuple[Facts, Facts, Origin] | None = None
 
-    def extents(self, address: TargetAddr, contents: memoryview) -> Iterator[Extent]:
+    def extents(self, address: TargetAddr, contents: memoryview, *, code: bool = True) -> Iterator[Extent]:
         start, end = int(address), address + len(contents)
         first, last = start // PAGE_SIZE * PAGE_SIZE, -(-end // PAGE_SIZE) * PAGE_SIZE
-        origin = self._again(start, first, last, contents)
+        origin = self._again(start, first, last, contents) if not code else None
         if origin is not None:
             yield Extent(len(contents), origin)
             return
         try:
-            found = self._looked.extents(first, last - first, pages=False)
+            found = self._looked.extents(first, last - first, pages=code)
         except ProvenanceError:
             return  # the process is gone: an unknown origin
         for facts in map(self._named, found):

@@ -10,6 +10,7 @@ _HOOKS, _STACK = "swsgx.linux.hooks", "swsgx.lsm.stack"
 _RULES, _STICKY = "swsgx.lsm.page_rules", "swsgx.linux.sticky:StickyState"
 _CALLS = "swsgx.linux.syscalls"
 _JUDGE = "judge(encl.driver.security, event).reason"
+_ANSWER = "judge(encl.driver.security, event)"
 
 #: Hook points that are not asked, or not in time, or about something else.
 _NOT_ASKED = (
@@ -17,14 +18,17 @@ _NOT_ASKED = (
     Mutant("ECREATE is not asked", f"{_HOOKS}:creating", _JUDGE, "None"),
     Mutant("EADD is not asked", f"{_HOOKS}:loading", "judge(encl.driver.security, event)", "Answer()"),
     Mutant("EINIT is not asked", f"{_HOOKS}:initialising", "judge(encl.driver.security, event)", "Answer()"),
-    Mutant("EAUG is not asked", f"{_HOOKS}:augmenting", _JUDGE, "None"),
-    Mutant("EAUG by a fault is not asked", f"{_HOOKS}:augmenting", _JUDGE, _JUDGE + " if explicit else None"),
-    Mutant("EAUG by request is not asked", f"{_HOOKS}:augmenting", _JUDGE, "None if explicit else " + _JUDGE),
+    Mutant("EAUG is not asked", f"{_HOOKS}:augmenting", _ANSWER, "Answer()"),
+    Mutant("EAUG by a fault is not asked", f"{_HOOKS}:augmenting", _ANSWER, _ANSWER + " if explicit else Answer()"),
+    Mutant("EAUG by request is not asked", f"{_HOOKS}:augmenting", _ANSWER, "Answer() if explicit else " + _ANSWER),
     Mutant("EMODT is not asked", f"{_HOOKS}:modifying", _JUDGE, f'None if leaf == "EMODT" else {_JUDGE}'),
     Mutant("EMODPR is not asked", f"{_HOOKS}:modifying", _JUDGE, f'None if leaf == "EMODPR" else {_JUDGE}'),
     Mutant("EREMOVE is not asked", f"{_HOOKS}:modifying", _JUDGE, f'None if leaf == "EREMOVE" else {_JUDGE}'),
-    Mutant("mmap is not asked", f"{_CALLS}.mmap:mmap", "reason = " + _JUDGE, "reason = None"),
-    Mutant("mprotect is not asked", f"{_CALLS}.mprotect:mprotect", "refused = _ask(", "refused = None and _ask("),
+    Mutant("mmap is not asked", f"{_CALLS}.mmap:mmap", "answer = " + _ANSWER, "answer = ALLOWED"),
+    Mutant(
+        "mprotect is not asked", f"{_CALLS}.mprotect:mprotect",
+        "approved = _ask(mm, address, end,", "approved = _ask(mm, address, address,",
+    ),
     Mutant(
         "mprotect asks about the first mapping only", f"{_CALLS}.mprotect:_ask", "at = stop\n", "at = end\n"
     ),
@@ -32,19 +36,18 @@ _NOT_ASKED = (
         "mprotect asks about giving only", f"{_CALLS}.mprotect:_ask",
         "if encl.security is not None:", "if encl.security is not None and prot & ~vma.prot:",
     ),
-    Mutant("mremap is not asked", f"{_CALLS}.mremap:_move", "reason = " + _JUDGE, "reason = None"),
+    Mutant("mremap is not asked", f"{_CALLS}.mremap:_move", "answer = " + _ANSWER, "answer = ALLOWED"),
     Mutant(
         "mremap asks about the old range", f"{_CALLS}.mremap:_move",
         '"mremap", new_address, new_address + new,', '"mremap", address, address + new,',
     ),
     Mutant(
-        "fork is not asked", "swsgx.linux.mm:AddressSpace._may_copy",
-        "return " + _JUDGE + " is None", "return True",
+        "fork is not asked", "swsgx.linux.mm:AddressSpace._ask_to_copy",
+        "answer = " + _ANSWER, "answer = ALLOWED",
     ),
     Mutant(
         "a refused child gets the mapping", "swsgx.linux.mm:AddressSpace._copy",
-        "allowed = encl.security is None or AddressSpace._may_copy(vma, subject)",
-        "allowed = encl.security is None or AddressSpace._may_copy(vma, subject) or True",
+        "else AddressSpace._ask_to_copy(vma, subject)", "else AddressSpace._ask_to_copy(vma, subject) or ALLOWED",
     ),
     Mutant("receive is not asked", "swsgx.linux.encl:Encl.used_by", "subject in self.users", "subject"),
     Mutant(
@@ -229,7 +232,7 @@ _COMBINED = (
 _LOADED = (
     Mutant(
         "a load is judged by its first extent", "swsgx.linux.stretch:_Judged.admit",
-        "in hooks.extents(request.task, self._start + position, contents):",
+        "in hooks.extents(request.task, self._start + position, contents, code=code):",
         "in [hooks.Extent(len(contents), next(hooks.extents(request.task, self._start + position, contents)).origin)]:",
     ),
     Mutant(

@@ -63,7 +63,7 @@ class Sources(FakeMemory):
         self.pages[address] = bytearray(raw)
         return TargetAddr(address)
 
-    def extents(self, address: TargetAddr, contents: memoryview) -> Iterator[Extent]:
+    def extents(self, address: TargetAddr, contents: memoryview, *, code: bool = True) -> Iterator[Extent]:
         size = len(contents)
         if not FIRST <= address < FIRST + SOURCES * PAGE_SIZE:
             yield Extent(size, self.sigstruct)
