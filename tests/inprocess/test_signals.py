@@ -5,7 +5,6 @@ from __future__ import annotations
 import ctypes
 import faulthandler
 import os
-import select
 import signal
 import subprocess
 import sys
@@ -24,6 +23,7 @@ from swsgx.inprocess.process import process
 from tests.inprocess.conftest import MODES
 from tests.make.forked import forked
 from tests.make.native_enclave import NEEDS_GCC, Block, Loaded, Source
+from tests.make.readable import readable
 from tests.make.stepper import stepped
 from tests.make.storm import Storm, mixer
 
@@ -333,7 +333,7 @@ def test_siginterrupt_and_a_wakeup_descriptor_keep_working(sgx: Sgx) -> None:
     try:
         signal.siginterrupt(signal.SIGUSR1, False)
         caught_inside(loaded, signal.SIGUSR1)
-        assert select.select([reader], [], [], 5)[0]
+        assert readable(reader, 5)
         assert os.read(reader, 1)[0] == signal.SIGUSR1
     finally:
         signal.set_wakeup_fd(before)

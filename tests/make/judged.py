@@ -151,6 +151,10 @@ class Judged:
         check(self.world.driver, self.stack)
 
 
+#: Whose files are open; tests/lsm/conftest.py closes them behind each test.
+MADE: list[Judged] = []
+
+
 def judged(
     *modules: Module,
     mode: Mode = Mode.ENFORCING,
@@ -164,7 +168,9 @@ def judged(
     stack = Stack(modules, mode=mode, permissive=permissive, audit=log, timeout=timeout)
     world.driver.security = stack
     world.task.subject = LOADER
-    return Judged(world, stack, log)
+    made = Judged(world, stack, log)
+    MADE.append(made)
+    return made
 
 
 def no(reason: str = "no", *permissions: str) -> Deny:

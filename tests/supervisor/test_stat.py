@@ -11,7 +11,6 @@ import json
 import os
 import pty
 import re
-import select
 import signal
 import socket
 import struct
@@ -27,6 +26,7 @@ import pytest
 
 from swsgx.supervisor import trees
 from tests.make.native_enclave import NEEDS_GCC
+from tests.make.readable import readable
 from tests.make.sgx_program import Programs
 from tests.make.supervised import environment, swsgx_run
 from tests.make.told import Told, answer, machine, running, supervisor_of, swsgx
@@ -391,7 +391,7 @@ class Terminal:
         end = time.monotonic() + 30
         while not re.search(pattern, seen):
             assert time.monotonic() < end, seen
-            if select.select([self.fd], [], [], 0.5)[0]:
+            if readable(self.fd, 0.5):
                 try:
                     seen += os.read(self.fd, 65536).decode(errors="replace")
                 except OSError:

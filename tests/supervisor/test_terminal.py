@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import pty
 import re
-import select
 import shlex
 import shutil
 import signal
@@ -13,6 +12,7 @@ import time
 
 import pytest
 
+from tests.make.readable import readable
 from tests.make.supervised import environment, swsgx_run
 
 
@@ -36,7 +36,7 @@ class Terminal:
         seen, end = "", time.monotonic() + 30
         while not re.search(pattern, seen):
             assert time.monotonic() < end, seen
-            if select.select([self.fd], [], [], 0.5)[0]:
+            if readable(self.fd, 0.5):
                 seen += os.read(self.fd, 4096).decode(errors="replace")
         return seen
 
