@@ -68,6 +68,14 @@ def trees() -> list[Tree]:
     Raises:
         OSError: the kernel's list cannot be read.
     """
+    # The kernel hands its list out piece by piece, and while others' sockets go, one can be passed over.
+    found, again = _listed(), _listed()
+    missed = {tree for tree in found - again if Path(f"/proc/{tree.supervisor}").exists()}
+    return sorted(again | missed, key=lambda tree: (tree.front, tree.supervisor))
+
+
+def _listed() -> set[Tree]:
+    """Those that the kernel's list has, read once."""
     found = set()
     with Path(_LISTED).open(encoding="utf-8", errors="replace") as lines:
         for line in lines:
@@ -75,7 +83,7 @@ def trees() -> list[Tree]:
             # The socket that listens; connections to it have its name, too.
             if match and line.split()[3] == "00010000":
                 found.add(Tree(match[1], int(match[2]), int(match[3]), int(match[4])))
-    return sorted(found, key=lambda tree: (tree.front, tree.supervisor))
+    return found
 
 
 def tree_of(pid: int, among: list[Tree]) -> Tree | None:
