@@ -13,7 +13,6 @@ from __future__ import annotations
 import errno
 import os
 import threading
-import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -21,8 +20,8 @@ from pathlib import Path
 from swsgx.isa.address import PAGE_SIZE, TargetAddr
 from swsgx.linux.provenance import Extent, Origin, OriginClass, Subject
 from swsgx.lsm.file_facts import FileDigests, ProvenanceError
-from swsgx.lsm.provenance import BELIEVED, Provenance
 from swsgx.lsm.provenance import Extent as Facts
+from swsgx.lsm.provenance import Provenance
 
 __all__ = ["ATTRIBUTE", "MappedFile", "ProcessMemory", "SourceFiles", "subject_of"]
 
@@ -149,8 +148,6 @@ class ProcessMemory:
     def __init__(self, pid: int, files: SourceFiles) -> None:
         self._looked = Provenance(pid)
         self._files = files
-        self._here: tuple[str, int, int] | None = None
-        self._believed = 0.0
         self._whole: tuple[Facts, Facts, Origin] | None = None
 
     def extents(self, address: TargetAddr, contents: memoryview, *, code: bool = True) -> Iterator[Extent]:
@@ -189,16 +186,13 @@ class ProcessMemory:
             return None
         return replace(origin, offset=named.offset + start - named.start)
 
-    def _named(self, facts: Facts) -> Facts:
+    @staticmethod
+    def _named(facts: Facts) -> Facts:
         """A file that has another path here is nobody's."""
         named = facts.kind in (OriginClass.FILE, OriginClass.FILEMOD) and not facts.deleted
-        place, now = (facts.path, facts.device, facts.inode), time.monotonic()
-        if not named or (place == self._here and now < self._believed):
+        if not named or _is_here(facts.path, facts.device, facts.inode):
             return facts
-        if not _is_here(*place):
-            return replace(facts, kind=OriginClass.UNKNOWN)
-        self._here, self._believed = place, now + BELIEVED
-        return facts
+        return replace(facts, kind=OriginClass.UNKNOWN)
 
     def _compared(self, facts: Facts, contents: memoryview) -> Iterator[Facts]:
         """The memory, in pieces, as a modified file where the bytes are not the file's."""

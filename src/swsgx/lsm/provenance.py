@@ -28,12 +28,12 @@ from swsgx.lsm.file_facts import FileFacts, Mount, ProvenanceError, file_facts, 
 from swsgx.lsm.pagemap import PageState, private_pages, read_through
 from swsgx.native.mappings import Mapping, mapping_from
 
-__all__ = ["BELIEVED", "Extent", "Provenance", "Vma", "kind_of", "parse_maps_line"]
+__all__ = ["Extent", "Provenance", "Vma", "kind_of", "parse_maps_line"]
 
 _PAGE = 4096
 _CHUNK = 1 << 20
 #: Seconds for which the facts of a mapping's file are believed, those about its writers among them.
-BELIEVED = 0.05
+_BELIEVED = 0.05
 _DELETED = " (deleted)"
 
 #: Filesystems whose files have other devices in stat than in maps (fs/overlayfs, fs/btrfs; overlay until 6.15).
@@ -306,7 +306,7 @@ class Provenance:
             look = self._look(vma, mounts)
             if mapping is not None and (mapping.start, mapping.end) == (vma.start, vma.end):
                 (whole,) = self._of_mapping(vma, vma.start, vma.end, look, pages=False)
-                self._known = _Known(mapping, vma, look, whole, time.monotonic() + BELIEVED)
+                self._known = _Known(mapping, vma, look, whole, time.monotonic() + _BELIEVED)
             found += self._of_mapping(vma, first, last, look, pages=pages)
             at = last
         if at < end:
