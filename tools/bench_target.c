@@ -7,42 +7,15 @@
  * for one. With OFFSET and PAGES the enclave touches its memory there first. The enclave is examples/bare.
  * The loader is the example's: examples/host.
  */
-#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/syscall.h>
 #include <time.h>
 
-#include "../examples/host/host.h"
+#include "target.h"
 
 #define SLICES_MAX 101
-
-extern vdso_sgx_enter_enclave_t vdso_enter; /* examples/host/enter.S */
-
-void say(const char *what, const char *format, ...)
-{
-	(void)what, (void)format;
-}
-
-void die(const char *what, const char *format, ...)
-{
-	va_list arguments;
-
-	va_start(arguments, format);
-	fprintf(stderr, "%s: ", what);
-	vfprintf(stderr, format, arguments);
-	fputc('\n', stderr);
-	exit(1);
-}
-
-static double now(void)
-{
-	struct timespec time;
-
-	clock_gettime(CLOCK_MONOTONIC, &time);
-	return (double)time.tv_sec * 1e9 + (double)time.tv_nsec;
-}
 
 /* The calls make no exception, so all registers that C wants to keep are kept. */
 static void by_vdso(uint64_t tcs, unsigned long count, uint64_t address, uint64_t pages)

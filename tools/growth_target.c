@@ -6,39 +6,12 @@
  * its input it loads COUNT more, enters each, and prints nanoseconds of the one and of the other. It ends at the end of
  * its input. The enclave is examples/bare in a range of SIZE bytes; the loader is the example's: examples/host.
  */
-#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <time.h>
 #include <unistd.h>
 
-#include "../examples/host/host.h"
-
-extern vdso_sgx_enter_enclave_t vdso_enter; /* examples/host/enter.S */
-
-void say(const char *what, const char *format, ...)
-{
-	(void)what, (void)format;
-}
-
-void die(const char *what, const char *format, ...)
-{
-	va_list arguments;
-
-	va_start(arguments, format);
-	fprintf(stderr, "%s: ", what);
-	vfprintf(stderr, format, arguments);
-	fputc('\n', stderr);
-	exit(1);
-}
-
-static double now(void)
-{
-	struct timespec time;
-
-	clock_gettime(CLOCK_MONOTONIC, &time);
-	return (double)time.tv_sec * 1e9 + (double)time.tv_nsec;
-}
+#include "target.h"
 
 static void enter_once(const struct enclave *enclave)
 {

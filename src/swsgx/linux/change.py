@@ -23,7 +23,7 @@ from swsgx.cpu.machine import SecsState
 from swsgx.isa.address import PAGE_SIZE, EpcAddr, TargetAddr, is_aligned
 from swsgx.isa.layout import Layout
 from swsgx.linux.failures import FailurePoint
-from swsgx.linux.outcome import OK, Outcome, refuse
+from swsgx.linux.outcome import OK, Outcome, Refuser
 from swsgx.linux.task import BadAddress, Task
 from swsgx.linux.uapi import EnclaveModifyTypes, EnclaveRemovePages, EnclaveRestrictPermissions
 from swsgx.trace import Reason
@@ -77,15 +77,9 @@ class ChangeRequest:
         cause: Reason | None = None,
     ) -> Outcome:
         """A refusal of the ioctl."""
-        return refuse(
-            number,
-            operation=self.name,
-            rule=rule,
-            expected=expected,
-            found=found,
-            source=self.encl.profile.source(f"ioctl.c: {function or self.function}"),
-            remedy=remedy,
-            cause=cause,
+        refuser = Refuser(self.name, "ioctl.c", self.function)
+        return refuser(
+            self.encl, number, rule, expected, found, function=function, remedy=remedy, cause=cause
         )
 
     def ready(self) -> Outcome | None:
