@@ -98,6 +98,11 @@ void deliver(int signal, struct kernel_siginfo *info, struct kernel_ucontext *uc
 long fork_call(registers_t *r, lp_t *lp);
 void thread_exit(registers_t *r, lp_t *lp, struct kernel_ucontext *uc);
 
+/* tracing.c: whether a call that reaches into memory from outside can mean an enclave. */
+bool concerns_ptrace(const registers_t *r);
+bool concerns_memory_file(const registers_t *r);
+bool concerns_vectors(const registers_t *r);
+
 /* trap.c */
 bool trapped_call(int signal, struct kernel_siginfo *info, struct kernel_ucontext *uc, lp_t *lp);
 void supervised_prepare(uint64_t *stack);

@@ -57,10 +57,13 @@ static bool is_numa(const char *name, uint64_t length)
 
 /*
  * Names in paths that the supervisor may have to do with: nodes, descriptors, and what tells of SGX in /proc and /sys.
- * Projects that are about SGX have folders of such names: then it depends on what follows.
+ * Projects that are about SGX have folders of such names: then it depends on what follows. "task" is whether a process's
+ * folder in /proc can be in front.
  */
-static bool is_telling(const char *name, uint64_t length, bool last)
+static bool is_telling(const char *name, uint64_t length, bool last, bool task)
 {
+	if (is(name, length, "mem"))
+		return last && task;
 	if (is(name, length, "enclave") || is(name, length, "provision") || is(name, length, "sgx"))
 		return last;
 	if (is(name, length, "fd"))
@@ -70,6 +73,15 @@ static bool is_telling(const char *name, uint64_t length, bool last)
 	       is(name, length, "10:125") || is(name, length, "10:126") || is_numa(name, length);
 }
 
+/* Whether a folder of this name in /proc can be a process's, or a thread's. */
+static bool is_task(const char *name, uint64_t length)
+{
+	for (uint64_t i = 0; i < length; i++)
+		if (name[i] < '0' || name[i] > '9')
+			return is(name, length, "self") || is(name, length, "thread-self");
+	return true;
+}
+
 /* A path, name by name, with so much as the names that count can have. */
 struct path_reader {
 	char name[NAME_BYTES];
@@ -77,6 +89,7 @@ struct path_reader {
 	uint64_t names;
 	bool telling_if_last;
 	bool telling;
+	bool task; /* the name before can be a process's folder, or there was none */
 	bool dev; /* all of it is /dev */
 };
 
@@ -85,13 +98,14 @@ static void name_ends(struct path_reader *path, bool at_end)
 	const bool dots = is(path->name, path->length, ".") || is(path->name, path->length, "..");
 
 	if (path->length && path->length < NAME_BYTES) {
-		path->telling |= is_telling(path->name, path->length, at_end);
+		path->telling |= is_telling(path->name, path->length, at_end, path->task);
 		/* Nothing but slashes and dots may follow. */
 		if (!dots)
-			path->telling_if_last = is_telling(path->name, path->length, true);
+			path->telling_if_last = is_telling(path->name, path->length, true, path->task);
 		path->dev = path->names == 0 && is(path->name, path->length, "dev");
+		path->task = dots || is_task(path->name, path->length);
 	} else if (path->length) {
-		path->telling_if_last = path->dev = false;
+		path->telling_if_last = path->dev = path->task = false;
 	}
 	if (path->length)
 		path->names++;
@@ -103,7 +117,7 @@ static void name_ends(struct path_reader *path, bool at_end)
 /* Whether a path can be one that the supervisor answers for. In doubt, yes. */
 static bool concerns_path(uint64_t path)
 {
-	struct path_reader reader = { .length = 0 };
+	struct path_reader reader = { .task = true };
 	char text[PATH_CHUNK];
 	uint64_t done = 0;
 
@@ -230,15 +244,6 @@ static bool concerns_mapping(const registers_t *r)
 	return r->r10 & (MAP_FIXED | MAP_FIXED_NOREPLACE) && concerns_range(r->rdi, r->rsi);
 }
 
-/* Whether a tracee that is about to be resumed is a new program without our image. */
-static bool concerns_tracee(uint64_t pid)
-{
-	uint32_t magic;
-	uint64_t ours[] = { (uint64_t)&magic, sizeof(magic) }, theirs[] = { (uint64_t)image_header, sizeof(magic) };
-
-	return sys_call6(__NR_process_vm_readv, (long)pid, (long)ours, 1, (long)theirs, 1, 0) != sizeof(magic);
-}
-
 /* As the links in /proc/PID/fd are called. */
 static bool is_number(uint64_t path)
 {
@@ -277,8 +282,6 @@ static bool concerns_sgx(const registers_t *r)
 	case __NR_fstat:
 	case __NR_lseek:
 	case __NR_flock:
-	case __NR_read:
-	case __NR_write:
 	case __NR_fsync:
 	case __NR_fdatasync:
 	case __NR_ftruncate:
@@ -286,6 +289,9 @@ static bool concerns_sgx(const registers_t *r)
 	case __NR_copy_file_range:
 	case __NR_fcntl:
 		return concerns_file(r->rdi);
+	case __NR_read:
+	case __NR_write:
+		return concerns_file(r->rdi) || concerns_memory_file(r);
 	case __NR_mmap:
 		return concerns_mapping(r);
 	case __NR_munmap:
@@ -301,7 +307,19 @@ static bool concerns_sgx(const registers_t *r)
 	case __NR_getdents64:
 		return concerns_folder(r->rdi);
 	case __NR_ptrace:
-		return r->rdi == PTRACE_TRACEME || concerns_tracee(r->rsi);
+		return concerns_ptrace(r);
+	case __NR_pread64:
+	case __NR_pwrite64:
+	case __NR_readv:
+	case __NR_writev:
+	case __NR_preadv:
+	case __NR_pwritev:
+	case __NR_preadv2:
+	case __NR_pwritev2:
+		return concerns_memory_file(r);
+	case __NR_process_vm_readv:
+	case __NR_process_vm_writev:
+		return concerns_vectors(r);
 	default:
 		return false;
 	}
@@ -309,8 +327,27 @@ static bool concerns_sgx(const registers_t *r)
 
 static bool may_block(const registers_t *r)
 {
-	return r->rax == __NR_open || r->rax == __NR_openat || r->rax == __NR_openat2 || r->rax == __NR_flock ||
-	       r->rax == __NR_execve || r->rax == __NR_execveat;
+	switch (r->rax) {
+	case __NR_open:
+	case __NR_openat:
+	case __NR_openat2:
+	case __NR_flock:
+	case __NR_execve:
+	case __NR_execveat:
+	case __NR_read:
+	case __NR_write:
+	case __NR_pread64:
+	case __NR_pwrite64:
+	case __NR_readv:
+	case __NR_writev:
+	case __NR_preadv:
+	case __NR_pwritev:
+	case __NR_preadv2:
+	case __NR_pwritev2:
+		return true;
+	default:
+		return false;
+	}
 }
 
 /* Have the program's call made when the handler has returned. */

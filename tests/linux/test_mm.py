@@ -72,6 +72,9 @@ class Told(ModelOnly):
             for at in range(run.address, run.address + run.length, PAGE_SIZE):
                 self.prots[at] = run.prot
 
+    def written(self, encl: Encl, address: Linaddr, length: int) -> None:
+        pass
+
     def unmap(self, encl: Encl | None, address: Linaddr, length: int) -> None:
         self.calls.append("unmap" if encl is not None else "hole")
         for at in range(address, address + length, PAGE_SIZE):

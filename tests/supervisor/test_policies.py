@@ -63,7 +63,8 @@ class Row:
         program: in ``tests/programs/sgx``.
         words: its arguments but the first.
         policy: ``te``, ``listed`` (identity, by MRENCLAVE), ``unlisted``, ``any`` (whoever signed), ``nobody`` (types,
-            and the program has none), ``unable`` (types, and it may not execute its enclaves), or the name of a module.
+            and the program has none), ``unable`` (types, and it may not execute its enclaves), ``debugger`` (types, and
+            it may debug them), or the name of a module.
         refused: whether anything is refused under it.
         options: of ``swsgx run``.
     """
@@ -108,6 +109,8 @@ ROWS = (
     Row("A23-A32", "policy_partial"),
     Row("A24", "policy_source", ("code.bin", "init"), "unlisted"),
     Row("A25-A27", "policy_whole"),
+    Row("A26", "policy_debug"),
+    Row("A26", "policy_debug", ("allowed",), "debugger"),
     Row("A28-A31", "policy_obliged"),
     Row("A31", "policy_early", policy="unable"),
     Row("paths", "policy_namespace"),
@@ -140,11 +143,12 @@ class Place:
 
     def policy(self, kind: str, program: Path) -> list[str]:
         """Options for a policy."""
-        if kind in ("te", "nobody", "unable"):
+        if kind in ("te", "nobody", "unable", "debugger"):
             text = TYPES.format(
                 folder=_plain(self.folder), program="/none" if kind == "nobody" else _plain(program)
             )
             text = text.replace(" map_exec", "") if kind == "unable" else text
+            text += "allow builder_t encl_t : enclave debug;\n" if kind == "debugger" else ""
         elif kind in ("any", "listed", "unlisted"):
             text = IDENTITY.format(default="ALLOW" if kind == "any" else "DENY")
             if kind == "listed":

@@ -39,10 +39,6 @@ COMPARED: Mapping[str, tuple[list[str], list[str]]] = {
 KINDS = ("node_", "ioctl_", "memory_", "enter_", "signal_", "thread_", "process_", "v23_load", "v23_errors")
 #: Those that only make sense in a program with a dynamic loader.
 DYNAMIC = {"enter_dlvsym"}
-#: What differs from hardware, and why.
-KNOWN = {
-    "memory_debug_write": "ptrace writes to a page by its mapping, which is read-only, or a private copy if it is code",
-}
 #: Those that look at what isolation does.
 ISOLATED = {"memory_abort_page", "memory_system_calls", "memory_wide"}
 
@@ -74,9 +70,7 @@ def cases() -> Iterator[object]:
     for source in sources():
         for way in WAYS:
             if way.fits(source.stem) and (way.name != "open" or source.stem.startswith(_OPEN)):
-                known = KNOWN.get(source.stem)
-                marks = [pytest.mark.xfail(reason=known)] if known else []
-                yield pytest.param(source, way, id=f"{source.stem}-{way.name}", marks=marks)
+                yield pytest.param(source, way, id=f"{source.stem}-{way.name}")
 
 
 @pytest.fixture(scope="session")

@@ -89,7 +89,6 @@ def test_debug_enclave_gives_the_same(way: str, host: Path, tmp_path: Path) -> N
     _run(host, enclave, *WAYS[way], "--calls", "20000")
 
 
-@pytest.mark.xfail(reason="TCS.FLAGS.DBGOPTIN cannot be set: a process's memory file does not write to a TCS")
 @pytest.mark.parametrize("way", ["vdso", "enclu"])
 def test_breakpoint_of_a_tcs_that_opted_in_is_a_trap(way: str, host: Path, tmp_path: Path) -> None:
     enclave = urts.written_enclave(tmp_path / "enclave", debug=True)

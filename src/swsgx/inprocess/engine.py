@@ -32,6 +32,7 @@ from swsgx.isa.address import PAGE_SIZE, Linaddr
 from swsgx.linux.encl import Encl, EnclaveMapping
 from swsgx.linux.engine import MappedRun
 from swsgx.native.abi import EXIT_TABLE_SIZE, FRAME_MAP_OFFSET, EnclaveSlot, SlotFlags, ThreadRecord
+from swsgx.native.copies import follow
 from swsgx.native.images import address_of
 from swsgx.native.mappings import mappings, mappings_from, occupied
 from swsgx.native.runs import Runs
@@ -257,6 +258,14 @@ class NativeEngine:
         kind = mmap.MAP_PRIVATE if Runs.private(run.prot) else mmap.MAP_SHARED
         offset = run.address - encl.base
         host_mmap(run.address, run.length, run.prot, kind | MAP_FIXED, encl.store.contents.fd, offset)
+
+    def written(self, encl: Encl, address: Linaddr, length: int) -> None:
+        """Private copies, which patches made, follow."""
+        attached = self._attached.get(id(encl))
+        for start, end in (
+            attached.runs.private_parts(address, address + length) if attached is not None else ()
+        ):
+            follow(os.getpid(), start, encl.store.contents.view[start - encl.base : end - encl.base])
 
     def accessed(self, mapping: EnclaveMapping, first: int, count: int) -> npt.NDArray[np.bool_]:
         """No page: the host's page tables are not ours to read."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from swsgx.native.abi import EnclaveSlot, VisibleRun
 from swsgx.native.images import address_of
 from swsgx.native.runs import Runs
@@ -29,6 +31,10 @@ class VisibleRuns:
     def keeps_kind(self, start: int, end: int, prot: int) -> bool:
         """Whether mprotect(2) can change the range: :meth:`swsgx.native.runs.Runs.keeps_kind`."""
         return self._runs.keeps_kind(start, end, prot)
+
+    def private_parts(self, start: int, end: int) -> Iterator[tuple[int, int]]:
+        """Private copies in the range: :meth:`swsgx.native.runs.Runs.private_parts`."""
+        return self._runs.private_parts(start, end)
 
     def replace(self, start: int, end: int, prot: int) -> None:
         """The range is mapped with ``prot`` now; 0: it is not.

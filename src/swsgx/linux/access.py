@@ -13,7 +13,7 @@ import numpy as np
 from swsgx.cpu.encls.edbgrd import edbgrd
 from swsgx.cpu.encls.edbgwr import edbgwr
 from swsgx.cpu.faults import Fault, LeafResult
-from swsgx.isa.address import PAGE_SIZE, EpcAddr
+from swsgx.isa.address import PAGE_SIZE, EpcAddr, Linaddr
 from swsgx.linux import hooks
 from swsgx.linux.outcome import Outcome, done, refuse
 from swsgx.linux.provenance import Subject
@@ -91,6 +91,11 @@ def _chunk(
             encl = vma.encl
             outcome = access(vma, address, chunk, subject, write=write)
         encl.tell_loaded()
+        if write and outcome.ok:
+            # The word before, too: what a patch has put there can depend on what is written now.
+            start = (address - _WORD) // _WORD * _WORD
+            end = -(-(address + outcome.value) // _WORD) * _WORD
+            encl.pages_written(Linaddr(start), end - start)
         if outcome.errno != errno.EAGAIN:
             break
         encl.driver.wake()

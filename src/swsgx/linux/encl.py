@@ -416,6 +416,10 @@ class Encl:
         start = self.base + first * PAGE_SIZE
         self._tell(lambda mapping: mapping.mm.sync(mapping, start, start + count * PAGE_SIZE))
 
+    def pages_written(self, address: Linaddr, length: int) -> None:
+        """A debugger has written words: address spaces with copies of them change those."""
+        self._tell(lambda mapping: mapping.mm.engine.written(self, address, length))
+
     def take_away(self, first: int, count: int) -> None:
         """Pages are about to leave the EPC: no address space has page-table entries for them."""
         if not self.driver.demand:

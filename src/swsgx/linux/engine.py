@@ -93,6 +93,10 @@ class Engine(Protocol):
         """Take the range away; without an enclave, whatever is there."""
         ...
 
+    def written(self, encl: Encl, address: Linaddr, length: int) -> None:
+        """EDBGWR has changed contents, in whole words: copies that the address space has of them follow."""
+        ...
+
     def accessed(self, mapping: EnclaveMapping, first: int, count: int) -> npt.NDArray[np.bool_]:
         """Which of an enclave's pages this address space has used since it was last asked, by page index.
 
@@ -134,6 +138,9 @@ class ModelOnly:
         pass
 
     def unmap(self, encl: Encl | None, address: Linaddr, length: int) -> None:
+        pass
+
+    def written(self, encl: Encl, address: Linaddr, length: int) -> None:
         pass
 
     def accessed(self, mapping: EnclaveMapping, first: int, count: int) -> npt.NDArray[np.bool_]:

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import bisect
 import struct
+from collections.abc import Iterator
+
+from swsgx.isa.address import PAGE_SIZE
 
 __all__ = ["Runs"]
 
@@ -35,6 +38,18 @@ class Runs:
         first = bisect.bisect_right(self.runs, start, key=lambda run: run[1])
         last = bisect.bisect_left(self.runs, end, lo=first, key=lambda run: run[0])
         return first, last
+
+    def private_parts(self, start: int, end: int) -> Iterator[tuple[int, int]]:
+        """What of the range is private copies: start and end of each part, none of which crosses a page."""
+        first, last = self._overlapping(start, end)
+        for low, high, prot in self.runs[first:last]:
+            if not self.private(prot):
+                continue
+            at, stop = max(low, start), min(high, end)
+            while at < stop:
+                behind = min((at // PAGE_SIZE + 1) * PAGE_SIZE, stop)
+                yield at, behind
+                at = behind
 
     def keeps_kind(self, start: int, end: int, prot: int) -> bool:
         """Whether the range is one run now, and of the same kind under a new protection: then mprotect(2) will do.

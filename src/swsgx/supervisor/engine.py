@@ -48,6 +48,7 @@ from swsgx.native.abi import (
     VisibleRun,
     grant_offset,
 )
+from swsgx.native.copies import follow
 from swsgx.native.mappings import mappings, occupied
 from swsgx.native.runs import Runs
 from swsgx.supervisor.kernel import NR_USERFAULTFD
@@ -573,6 +574,14 @@ class TargetEngine:
         if attached is not None:
             attached.runs.replace(start, start + length, 0)
             self._store_runs(attached)
+
+    def written(self, encl: Encl, address: Linaddr, length: int) -> None:
+        """Private copies, which patches made, follow."""
+        attached = self._attached.get(encl)
+        for start, end in (
+            attached.runs.private_parts(address, address + length) if attached is not None else ()
+        ):
+            follow(self.memory.pid, start, encl.store.contents.view[start - encl.base : end - encl.base])
 
     def accessed(self, mapping: EnclaveMapping, first: int, count: int) -> npt.NDArray[np.bool_]:
         """No page: the host's page tables are not ours to read."""

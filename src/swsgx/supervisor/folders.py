@@ -7,7 +7,6 @@ entries come behind the real ones: when the kernel has no more, once.
 from __future__ import annotations
 
 import os
-import struct
 import tempfile
 from collections.abc import Generator
 from pathlib import Path
@@ -15,15 +14,15 @@ from typing import TYPE_CHECKING
 
 from swsgx.supervisor.emulated_files import added, pack_dirents
 from swsgx.supervisor.kinship import leader_of
-from swsgx.supervisor.steps import Call, Step, Store
+from swsgx.supervisor.later import LaterFilter
+from swsgx.supervisor.steps import Call, Step
 
 if TYPE_CHECKING:
     from swsgx.supervisor.calls.asked import Asked
 
 __all__ = ["Folders"]
 
-_NR_GETDENTS64, _NR_SECCOMP = 217, 317
-_SET_MODE_FILTER, _TSYNC = 1, 1
+_NR_GETDENTS64 = 217
 _EINVAL = -22
 
 
@@ -31,17 +30,14 @@ class Folders:
     """The folders of a tree.
 
     Args:
-        program: the filter that traps getdents64.
-        scratch: address of room for it in each program.
+        trapped: the filter that traps getdents64.
     """
 
-    def __init__(self, program: bytes, scratch: int) -> None:
-        self._program = program
-        self._scratch = scratch
+    def __init__(self, trapped: LaterFilter) -> None:
+        self.trap_listing = trapped.install
         #: Those that are not there, by device and inode of what stands for them; we keep that open.
         self._made: dict[tuple[int, int], str] = {}
         self._kept: dict[str, int] = {}
-        self._trapped: set[tuple[int, int]] = set()
         #: Listings that have come to our entries: process, descriptor, how many were told.
         self._told: dict[tuple[int, int], int] = {}
 
@@ -71,20 +67,6 @@ class Folders:
         except OSError:
             return None
         return self._made.get((status.st_dev, status.st_ino))
-
-    def trap_listing(
-        self, asked: Asked, result: int | None = None
-    ) -> Generator[list[Step], list[int], int | None]:
-        """Have a process's listings trapped; the result is that of its call."""
-        pid = leader_of(asked.tid)
-        key = pid, Path(f"/proc/{pid}").stat().st_ino
-        if key not in self._trapped:
-            at = self._scratch + 16
-            code = struct.pack("<HxxxxxxQ", len(self._program) // 8, at + 16) + self._program
-            made = yield [Store(at, code), Call(_NR_SECCOMP, (_SET_MODE_FILTER, _TSYNC, at))]
-            if made == [0]:
-                self._trapped.add(key)
-        return result
 
     def list(self, asked: Asked) -> Generator[list[Step], list[int], int | None]:
         """getdents64(2)."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-__all__ = ["in_tree", "leader_of", "parent_of", "tracer_of", "waits_for_vfork"]
+__all__ = ["in_tree", "is_stopped", "leader_of", "parent_of", "tracer_of", "waits_for_vfork"]
 
 
 def tracer_of(tid: int) -> int:
@@ -40,6 +40,15 @@ def waits_for_vfork(pid: int) -> bool:
     except (FileNotFoundError, ProcessLookupError):
         pass
     return False
+
+
+def is_stopped(tid: int) -> bool:
+    """Whether a task is stopped by its tracer, which may look at it then."""
+    try:
+        with open(f"/proc/{tid}/stat", encoding="ascii", errors="replace") as stat:
+            return stat.read().rpartition(")")[2].split()[0] == "t"
+    except (FileNotFoundError, ProcessLookupError):
+        return False
 
 
 def in_tree(tid: int) -> bool:

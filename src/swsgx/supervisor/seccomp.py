@@ -16,6 +16,7 @@ What was learnt:
   the image looks whether there is such a file. What it makes again is announced.
 - Two stages. The first filter is every program's: paths, the two calls by which a program that was handed a file of a
   node would use it first, and masks that would block SIGSYS. The second comes when a process first uses SGX.
+- Two more come only to a process that opens what asks for them: a folder that we add to, /proc/PID/mem.
 """
 
 from __future__ import annotations
@@ -37,6 +38,7 @@ __all__ = [
     "Notification",
     "install",
     "listing_program",
+    "memory_program",
     "program",
     "second_program",
 ]
@@ -74,13 +76,16 @@ _RET_ERRNO = 0x00050000
 #: The low half is swsgx.native.abi.TRAP_DATA.
 _RET_TRAP = 0x00030000 | 0x5357
 _PROT_EXEC = 4
-#: PTRACE_TRACEME; and CONT, SINGLESTEP, DETACH, SYSCALL, SYSEMU, SYSEMU_SINGLESTEP, SINGLEBLOCK.
-_PTRACE_TRAPPED = (0, 7, 9, 17, 24, 31, 32, 33)
+#: PTRACE_TRACEME; PEEKTEXT, PEEKDATA, POKETEXT, POKEDATA; CONT, SINGLESTEP, DETACH, SYSCALL, SYSEMU, SYSEMU_SINGLESTEP,
+#: SINGLEBLOCK.
+_PTRACE_TRAPPED = (0, 1, 2, 4, 5, 7, 9, 17, 24, 31, 32, 33)
 _SIG_UNBLOCK = 1
 _O_DIRECTORY = 0x10000
 _AT_EMPTY_PATH = 0x1000
 _AT_FDCWD = 0xFFFFFF9C
 _GETDENTS64 = 217
+#: read, write, pread64, pwrite64, readv, writev, preadv, pwritev, preadv2, pwritev2.
+_READ_AND_WRITE = (0, 1, 17, 18, 19, 20, 295, 296, 327, 328)
 #: F_GETFL, F_SETFL, F_ADD_SEALS, F_GET_SEALS.
 _FCNTL_TRAPPED = (3, 4, 1033, 1034)
 _CLONE3 = 435
@@ -187,7 +192,8 @@ def _first_traps() -> dict[int, bytes]:
         262: _flag_argument(3, _AT_EMPTY_PATH),  # newfstatat
         332: _flag_argument(2, _AT_EMPTY_PATH),  # statx
         # open, stat, lstat, access, getxattr, lgetxattr, listxattr, llistxattr, faccessat, openat2, faccessat2
-        **dict.fromkeys((2, 4, 6, 21, 191, 192, 194, 195, 269, 437, 439), b""),
+        # process_vm_readv, process_vm_writev
+        **dict.fromkeys((2, 4, 6, 21, 191, 192, 194, 195, 269, 437, 439, 310, 311), b""),
     }
 
 
@@ -280,6 +286,12 @@ def listing_program(start: int, end: int) -> bytes:
     """The filter that comes on top when a process opens a folder that we add to. Arguments as for :func:`program`."""
     number = _instruction(_LOAD, _DATA_NR)
     return _program(number + _traps({_GETDENTS64: b""}, start, end) + _ALLOW, _ALLOW)
+
+
+def memory_program(start: int, end: int) -> bytes:
+    """The filter that comes on top when a process opens /proc/PID/mem. Arguments as for :func:`program`."""
+    number = _instruction(_LOAD, _DATA_NR)
+    return _program(number + _traps(dict.fromkeys(_READ_AND_WRITE, b""), start, end) + _ALLOW, _ALLOW)
 
 
 def install(code: bytes) -> int | None:

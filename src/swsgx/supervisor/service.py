@@ -48,10 +48,11 @@ from swsgx.supervisor.folders import Folders
 from swsgx.supervisor.grants import Grants
 from swsgx.supervisor.image import IMAGE_BASE, Image
 from swsgx.supervisor.kinship import leader_of
+from swsgx.supervisor.later import LaterFilter
 from swsgx.supervisor.memory import TargetMemory
 from swsgx.supervisor.missing import possible
 from swsgx.supervisor.process import TargetProcess, status_of
-from swsgx.supervisor.seccomp import Listener, Notification, listing_program, second_program
+from swsgx.supervisor.seccomp import Listener, Notification, listing_program, memory_program, second_program
 from swsgx.supervisor.settings import Settings
 from swsgx.supervisor.steps import Call, Carrier, Step, Store
 from swsgx.supervisor.turns import Conversation, Fork, Turn
@@ -128,7 +129,9 @@ class Service:
         self._calling = threading.Lock()
         self.driver = self._driver(settings)
         self.files = NodeFiles()
-        self.folders = Folders(listing_program(IMAGE_BASE, IMAGE_BASE + image.writable), self.scratch)
+        code = IMAGE_BASE, IMAGE_BASE + image.writable
+        self.folders = Folders(LaterFilter(listing_program(*code), self.scratch))
+        self.memory_files = LaterFilter(memory_program(*code), self.scratch)
         self._processes: dict[int, TargetProcess] = {}
         self._keys = itertools.count(1)
         self._tokens = itertools.count(1)

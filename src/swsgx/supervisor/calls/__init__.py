@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from swsgx.supervisor.calls.asked import Asked, Handler
+from swsgx.supervisor.calls.debugging import DEBUGGING_CALLS
 from swsgx.supervisor.calls.files import FILE_CALLS
 from swsgx.supervisor.calls.mappings import MAPPING_CALLS
 from swsgx.supervisor.calls.paths import PATH_CALLS
@@ -11,4 +12,10 @@ from swsgx.supervisor.calls.tracing import TRACING_CALLS
 __all__ = ["CALLS", "Asked", "Handler"]
 
 #: By number of the system call, x86-64.
-CALLS: dict[int, Handler] = {**PATH_CALLS, **FILE_CALLS, **MAPPING_CALLS, **TRACING_CALLS}
+CALLS: dict[int, Handler] = {
+    **PATH_CALLS,
+    **FILE_CALLS,
+    **MAPPING_CALLS,
+    **TRACING_CALLS,
+    **DEBUGGING_CALLS,
+}

@@ -1,4 +1,4 @@
-"""ptrace(2) of a tracer in the tree, where its tracee has just become another program."""
+"""ptrace(2) of a tracer in the tree: its tracee has just become another program, or has enclaves."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Generator
 
 from swsgx.native.abi import Answer
 from swsgx.supervisor.calls.asked import Asked, Handler, Result
+from swsgx.supervisor.calls.debugging import WORDS, word
 from swsgx.supervisor.kinship import leader_of, parent_of, tracer_of, waits_for_vfork
 from swsgx.supervisor.steps import Step
 from swsgx.supervisor.traced import inject_by_tracer
@@ -26,6 +27,8 @@ def ptrace(asked: Asked) -> Result:
             return Answer.PASS
         service.traced_later.add(leader_of(asked.tid))
         return 0
+    if request in WORDS:
+        return word(asked)
     if pid not in service.traced_execs or tracer_of(pid) != asked.tid:
         return Answer.PASS
     return _injecting(asked, pid, request)
