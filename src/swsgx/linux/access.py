@@ -14,6 +14,7 @@ from swsgx.cpu.encls.edbgrd import edbgrd
 from swsgx.cpu.encls.edbgwr import edbgwr
 from swsgx.cpu.faults import Fault, LeafResult
 from swsgx.isa.address import PAGE_SIZE, EpcAddr, Linaddr
+from swsgx.isa.flags import PageType
 from swsgx.linux import hooks
 from swsgx.linux.outcome import Outcome, done, refuse
 from swsgx.linux.provenance import Subject
@@ -166,18 +167,19 @@ def access(vma: Vma, address: int, buffer: memoryview, subject: Subject | None, 
 
 
 def _words(vma: Vma, address: int, buffer: memoryview, *, write: bool) -> Outcome:
+    """Page by page, word by word."""
     at = 0
     while at < len(buffer):
-        count = min(_WORD - (address + at) % _WORD, len(buffer) - at)
-        refused = _word(vma, address + at, buffer[at : at + count], write=write)
+        count = min(PAGE_SIZE - (address + at) % PAGE_SIZE, len(buffer) - at)
+        refused = _page(vma, address + at, buffer[at : at + count], write=write)
         if refused is not None:
             return refused
         at += count
     return done(len(buffer))
 
 
-def _word(vma: Vma, address: int, part: memoryview, *, write: bool) -> Outcome | None:
-    """The bytes of one aligned word: read it, and if writing, merge and store it."""
+def _page(vma: Vma, address: int, part: memoryview, *, write: bool) -> Outcome | None:
+    """The bytes of one page; None: all were moved."""
     encl, cpu = vma.encl, vma.encl.driver.cpu
     if not encl.has_page(address):
         return _refuse(
@@ -197,8 +199,33 @@ def _word(vma: Vma, address: int, part: memoryview, *, write: bool) -> Outcome |
     if not loaded.ok:
         return loaded
     frame = int(encl.store.frame_map[index]) - 1
-    offset = address % _WORD
-    word = EpcAddr(cpu.epc.address(frame) + address % PAGE_SIZE - offset)
+    # What EDBGRD and EDBGWR check is the same for all words of a REG page, so the first stands for those between; but
+    # who records leaves wants each.
+    alike = cpu.epcm[frame].pt == PageType.REG and not encl.driver.trace.on
+    at = 0
+    while at < len(part):
+        place = (address + at) % PAGE_SIZE
+        count = min(_WORD - place % _WORD, len(part) - at)
+        if alike and at and len(part) - at >= _WORD:
+            count = (len(part) - at) // _WORD * _WORD
+            page = cpu.page(frame)[place : place + count]
+            if write:
+                page[:] = part[at : at + count]
+            else:
+                part[at : at + count] = page
+        else:
+            epc = EpcAddr(cpu.epc.address(frame) + place)
+            refused = _word(encl, epc, part[at : at + count], write=write)
+            if refused is not None:
+                return refused
+        at += count
+    return None
+
+
+def _word(encl: Encl, address: EpcAddr, part: memoryview, *, write: bool) -> Outcome | None:
+    """The bytes of one aligned word: read it, and if writing, merge and store it."""
+    cpu, offset = encl.driver.cpu, address % _WORD
+    word = EpcAddr(address - offset)
     try:
         found = edbgrd(cpu, word)
         if isinstance(found, LeafResult):
