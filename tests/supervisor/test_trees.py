@@ -217,6 +217,47 @@ def test_failing_exec_has_the_errno_that_it_has_alone(tmp_path: Path) -> None:
     assert len(same(words).splitlines()) == 7
 
 
+#: An exec that fails; then nobody may trace the process any more. (Each fails before the last one is forgotten.)
+FAILED = """
+import os, sys, time
+for _ in range(3):
+    try:
+        os.execv(sys.argv[1], ["x"])
+    except OSError as error:
+        print(error.errno)
+until = time.monotonic() + 20
+while time.monotonic() < until:
+    with open("/proc/self/status") as status:
+        if "TracerPid:\\t0\\n" in status.read():
+            print("free")
+            break
+    time.sleep(0.01)
+"""
+
+
+def test_process_whose_exec_failed_is_let_go(tmp_path: Path) -> None:
+    (tmp_path / "text").write_text("no program")
+    (tmp_path / "text").chmod(0o755)
+    done = run([sys.executable, "-c", FAILED, tmp_path / "text"])
+    assert (done.stdout.split(), done.stderr) == (["8", "8", "8", "free"], "")
+
+
+def test_signal_behind_an_exec_that_failed_arrives(tmp_path: Path) -> None:
+    (tmp_path / "text").write_text("no program")
+    (tmp_path / "text").chmod(0o755)
+    program = """
+import os, signal, sys
+signal.signal(signal.SIGUSR1, lambda *_: print("here"))
+for _ in range(20):
+    try:
+        os.execv(sys.argv[1], ["x"])
+    except OSError:
+        os.kill(os.getpid(), signal.SIGUSR1)
+"""
+    done = run([sys.executable, "-c", program, tmp_path / "text"])
+    assert (done.stdout.split(), done.stderr) == (["here"] * 20, "")
+
+
 def test_arguments_environment_auxv_and_exe_are_unchanged(tmp_path: Path) -> None:
     env = {"A": "1", "B": "x y", "PYTHONPATH": str(Path(__file__).resolve().parents[2] / "src")}
     same([compiled(AUXV, tmp_path), "a", "", "b c"], env=env)

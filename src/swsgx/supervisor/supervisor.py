@@ -1,8 +1,9 @@
 """The supervisor's loop: notifications of exec on one side, ptrace stops and deaths of targets on the other.
 
-A task that announces an exec is seized, let go on, and asked to stop: it stops either behind the exec, in the new
-program, which is then injected, or behind the failed call, where it is simply detached. Nothing here waits for one
-task only: an exec may have to wait for others (its own threads; a file system that another target serves).
+A task that announces an exec is seized and let go on: it stops behind the exec, in the new program, which is then
+injected. If it has not stopped after a while, it is asked to, and then stops there, too, or behind the failed call,
+where it is simply detached: to ask at once would cost each exec one more stop. Nothing here waits for one task only: an
+exec may have to wait for others (its own threads; a file system that another target serves).
 
 What was learnt:
 
@@ -22,9 +23,11 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import math
 import os
 import select
 import signal
+import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
@@ -53,6 +56,9 @@ _OPTIONS = 1 << _EVENT_EXEC | 1 << _EVENT_SECCOMP | 1 << 20  # EXITKILL: a trace
 _ALL_FILES = b"\xff" * 8
 #: Milliseconds until forks whose children may be dead are looked at again.
 _LOOK_AGAIN = 1000
+#: Seconds that an exec may take before its task is asked to stop. One that fails is rare: the image looks first whether
+#: there is such a file.
+_EXEC_TAKES = 0.01
 #: What a task's death looks like, through ptrace and through /proc/PID/mem.
 _DEAD = (errno.ESRCH, errno.EIO, errno.ENOENT)
 
@@ -110,6 +116,8 @@ class Supervisor:
         self._abandoned = abandoned
         #: Tasks that we trace; their injection, once the new program is there.
         self._traced: dict[int, Injection | None] = {}
+        #: Tasks that may be in an exec, and until when they may; the earliest first.
+        self._announcing: dict[int, float] = {}
 
     def run(self, wakeup: int) -> None:
         """Serve until no child is left. ``wakeup`` is readable after each signal."""
@@ -126,7 +134,7 @@ class Supervisor:
             self._watch()
             forks = self._service is not None and self._service.drop_forks()
             writing = self._inquiries is not None and self._inquiries.prepare()
-            for fd, events in self._poll.poll(_LOOK_AGAIN if forks or writing else None):
+            for fd, events in self._poll.poll(self._patience(looks=forks or writing)):
                 if fd == wakeup:
                     os.read(wakeup, 4096)
                     if self._abandoned():
@@ -144,6 +152,18 @@ class Supervisor:
                         self._receive(listener)
                     else:
                         self._poll.unregister(fd)  # nobody is left under the filter
+
+    def _patience(self, *, looks: bool) -> float | None:
+        """Ask tasks to stop whose exec takes long. Milliseconds until there is something to do without being told."""
+        now = time.monotonic()
+        while self._announcing:
+            tid, until = next(iter(self._announcing.items()))
+            if until > now:
+                return math.ceil((until - now) * 1000)
+            del self._announcing[tid]
+            with contextlib.suppress(OSError):  # it dies, and will be reaped
+                ptrace(Ptrace.INTERRUPT, tid)
+        return _LOOK_AGAIN if looks else None
 
     def _reload(self, fd: int) -> None:
         """The user wants the policy loaded again."""
@@ -180,6 +200,7 @@ class Supervisor:
                 return False
             if pid == 0:
                 return True
+            self._announcing.pop(pid, None)
             if not os.WIFSTOPPED(status):
                 injection = self._traced.pop(pid, None)
                 if injection is not None:
@@ -256,8 +277,8 @@ class Supervisor:
                 return
             self._traced[tid] = None
         listener.proceed(notification)
-        with contextlib.suppress(OSError):  # it dies, and will be reaped
-            ptrace(Ptrace.INTERRUPT, tid)
+        self._announcing.pop(tid, None)
+        self._announcing[tid] = time.monotonic() + _EXEC_TAKES
 
     def _announced_traced(self, listener: Listener, notification: Notification) -> None:
         """A task that somebody else traces is about to exec; a tracer of the tree will help."""
@@ -318,6 +339,7 @@ class Supervisor:
         former = bytearray(8)
         ptrace_buffer(Ptrace.GETEVENTMSG, tid, 0, former)
         self._traced.pop(int.from_bytes(former, "little"), None)
+        self._announcing.pop(int.from_bytes(former, "little"), None)
         if self._service is not None:
             for fd in self._service.pidfds_of(tid):
                 if fd in self._watched:
