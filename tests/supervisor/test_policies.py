@@ -85,6 +85,7 @@ ROWS = (
     Row("A1", "policy_source", ("anonymous", "init")),
     Row("A2", "policy_source", ("plain.bin", "add")),
     Row("A3", "ioctl_add_noexec", refused=False),
+    Row("A4", "policy_noexec", refused=False),
     Row("A5", "policy_source", ("heap", "init")),
     Row("A6", "policy_patched"),
     *(
@@ -97,6 +98,8 @@ ROWS = (
     Row("A9", "policy_both"),
     Row("A9", "policy_both", options=OPEN),
     Row("A12-A13", "policy_receive"),
+    Row("A13", "policy_taken", ("stranger",)),
+    Row("A13", "policy_taken", ("app",), refused=False),
     Row("A14-A16", "policy_grow"),
     Row("A17", "policy_open", policy="nobody"),
     Row("A18-A19-A28", "policy_sigstruct"),
