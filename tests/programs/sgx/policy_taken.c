@@ -37,7 +37,7 @@ static int taken(const struct told *told)
 	return fd;
 }
 
-static void taker(char **argv)
+static int taker(char **argv)
 {
 	struct told told;
 	struct enclave e;
@@ -62,7 +62,7 @@ static void taker(char **argv)
 	CHECK(write(atoi(argv[2]), "", 1), 1);
 	CHECK(waitpid(told.pid, &status, 0), told.pid);
 	CHECK(status, 0);
-	exit(success());
+	return success();
 }
 
 int main(int argc, char **argv)
@@ -72,7 +72,7 @@ int main(int argc, char **argv)
 	int tell[2], end[2];
 
 	if (argc == 5)
-		taker(argv);
+		return taker(argv);
 	begin(argv);
 	WORKS(pipe(tell));
 	WORKS(pipe(end));
