@@ -44,11 +44,19 @@ LISTED = "op=ENCLAVE_INIT mrenclave=sha256:{mrenclave} grant=execanon action=ALL
 
 @dataclass
 class Place:
-    """A folder with an enclave's files, and what is run there."""
+    """A folder with an enclave's files, and what is run there.
+
+    Attributes:
+        folder: it.
+        programs: where programs are built.
+        options: of ``swsgx run``.
+        before: words that ``swsgx run`` is run by.
+    """
 
     folder: Path
     programs: Programs
     options: list[str] = field(default_factory=list)
+    before: list[str] = field(default_factory=list)
 
     @property
     def audit(self) -> Path:
@@ -80,7 +88,7 @@ class Place:
 
     def command(self, program: Path, *words: str) -> list[str]:
         options = ["--audit", str(self.audit)] if self.options else []
-        swsgx = [sys.executable, "-c", "from swsgx.cli.entry import main; main()"]
+        swsgx = [*self.before, sys.executable, "-c", "from swsgx.cli.entry import main; main()"]
         return [*swsgx, "run", *self.options, *options, "--", str(program), *words]
 
     def run(self, program: Path, *words: str, **how: Any) -> str:
