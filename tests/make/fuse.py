@@ -1,4 +1,4 @@
-"""A file system of FUSE whose files are not the same whenever they are read, and a program that is run where it is seen.
+"""A file system of FUSE whose files are not the same whenever they are read, and a program that is run there.
 
 It is a program of its own: ``fuse.py FOLDER SOURCE WORD...`` mounts it at FOLDER in a mount namespace of its own, runs
 the words there, and ends as they end. Nobody else sees the mount, and it goes with the last process of the namespace.
@@ -38,7 +38,8 @@ _CLONE_NEWNS = 0x20000
 _MS_NOSUID, _MS_NODEV, _MS_REC, _MS_PRIVATE = 2, 4, 0x4000, 0x40000
 _PR_SET_PDEATHSIG = 1
 _ROOT = 1
-#: Reads go past the page cache; a private mapping has pages of its own, read when they are touched.
+#: Reads go past the page cache. Private mappings are of it: pages are read when they are touched, and forgotten when
+#: somebody opens the file.
 _DIRECT_IO = 1
 _IN_HEADER = struct.Struct("<IIQQIIII")
 _OUT_HEADER = struct.Struct("<IiQ")
