@@ -144,7 +144,8 @@ def mounted(folder: str) -> int:
     Raises:
         OSError: there is no FUSE here, or who asks is not root.
     """
-    device = os.open("/dev/fuse", os.O_RDWR | os.O_CLOEXEC)
+    # A request can be taken back between a poll and a read.
+    device = os.open("/dev/fuse", os.O_RDWR | os.O_CLOEXEC | os.O_NONBLOCK)
     _must(_libc.unshare(_CLONE_NEWNS), "a mount namespace")
     _must(_libc.mount(b"none", b"/", None, _MS_REC | _MS_PRIVATE, None), "mounts of one's own")
     options = f"fd={device},rootmode=40000,user_id=0,group_id=0,default_permissions,allow_other"
