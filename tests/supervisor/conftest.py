@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from tests.make import supervised
+from tests.make.policies import Place, policed_place
 from tests.make.sgx_program import Programs
 
 
@@ -24,3 +27,9 @@ def programs(tmp_path_factory: pytest.TempPathFactory) -> Programs:
         if parent.name.startswith("pytest-of-"):
             folder = parent
     return Programs(folder / "sgx-programs")
+
+
+@pytest.fixture
+def place(programs: Programs, tmp_path: Path) -> Place:
+    """A folder for the programs about security modules."""
+    return policed_place(programs, tmp_path)

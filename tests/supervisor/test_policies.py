@@ -9,49 +9,24 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
-import shutil
 import signal
 import subprocess
 import sys
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from swsgx.isa.sigstruct import Sigstruct
-from swsgx.lsm.audit import Decision
-from swsgx.lsm.audit_reader import read_events
 from swsgx.lsm.measurement import Digest
 from swsgx.lsm.measurement_list import parse_binary
 from tests.make import supervised
 from tests.make.native_enclave import NEEDS_GCC
 from tests.make.paging import Running
-from tests.make.sgx_program import FOLDER, Programs, enclave_source
+from tests.make.policies import PAGE, Place, plain
+from tests.make.sgx_program import FOLDER
 
 pytestmark = NEEDS_GCC
-
-PAGE = 4096
-TYPES = """
-policy_module(tests, 1.0)
-type builder_t; type app_t; type code_t; type plain_t; type sig_t; type encl_t;
-subjcon exe "{program}" builder_t
-subjcon exe "{folder}/app" app_t
-filecon "{folder}/(code|zeros|pages)[.]bin" code_t
-filecon "{folder}/plain[.]bin" plain_t
-filecon "{folder}/.*[.]sig" sig_t
-allow builder_t sgx_device_t : enclave {{ open create }};
-allow builder_t code_t : enclave {{ load execute }};
-allow builder_t plain_t : enclave load;
-allow builder_t sig_t : enclave init;
-allow {{ builder_t app_t }} encl_t : enclave {{ use map_read map_write map_exec }};
-type_transition builder_t sig_t : enclave encl_t;
-"""
-IDENTITY = """policy_name=tests policy_version=1.0.0
-DEFAULT op=ENCLAVE_INIT action={default}
-"""
-LISTED = "op=ENCLAVE_INIT mrenclave=sha256:{mrenclave} grant=execanon action=ALLOW\n"
 
 
 @dataclass(frozen=True)
@@ -67,6 +42,7 @@ class Row:
             it may debug them), or the name of a module.
         refused: whether anything is refused under it.
         options: of ``swsgx run``.
+        told: hook points, each with what is refused there, that must be among the records.
     """
 
     name: str
@@ -75,6 +51,7 @@ class Row:
     policy: str = "te"
     refused: bool = True
     options: tuple[str, ...] = ()
+    told: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         policy = () if self.policy == "te" else (self.policy,)
@@ -82,10 +59,13 @@ class Row:
 
 
 OPEN = ("--isolation", "off")
+DIRTY = ("map execdirty",)
+TAKEN = ("receive use",)
 ROWS = (
     Row("A1", "policy_source", ("anonymous", "init")),
     Row("A2", "policy_source", ("plain.bin", "add")),
     Row("A3", "ioctl_add_noexec", refused=False),
+    Row("A4", "policy_noexec", refused=False),
     Row("A5", "policy_source", ("heap", "init")),
     Row("A6", "policy_patched"),
     *(
@@ -95,9 +75,11 @@ ROWS = (
     Row("A8-A10-A11-A15", "policy_dirty"),
     Row("A8-A10-A11-A15", "policy_dirty", options=OPEN),
     Row("A11", "policy_dirty", ("paged",), options=("--epc", "1M")),
-    Row("A9", "policy_both"),
-    Row("A9", "policy_both", options=OPEN),
-    Row("A12-A13", "policy_receive"),
+    Row("A9", "policy_both", told=DIRTY),
+    Row("A9", "policy_both", options=OPEN, told=DIRTY),
+    Row("A12-A13", "policy_receive", told=TAKEN),
+    Row("A13", "policy_taken", ("stranger",), told=TAKEN),
+    Row("A13", "policy_taken", ("app",), refused=False),
     Row("A14-A16", "policy_grow"),
     Row("A17", "policy_open", policy="nobody"),
     Row("A18-A19-A28", "policy_sigstruct"),
@@ -108,7 +90,7 @@ ROWS = (
     Row("A22", "policy_race"),
     Row("A23-A32", "policy_partial"),
     Row("A24", "policy_source", ("code.bin", "init"), "unlisted"),
-    Row("A25-A27", "policy_whole"),
+    Row("A25-A27", "policy_whole", told=DIRTY),
     Row("A26", "policy_debug"),
     Row("A26", "policy_debug", ("allowed",), "debugger"),
     Row("A28-A31", "policy_obliged"),
@@ -123,92 +105,8 @@ ROWS = (
 )
 
 
-@dataclass
-class Place:
-    """A folder with an enclave's files, and what is run there."""
-
-    folder: Path
-    programs: Programs
-    options: list[str] = field(default_factory=list)
-
-    @property
-    def audit(self) -> Path:
-        return self.folder / "audit.log"
-
-    def program(self, name: str) -> Path:
-        program = self.programs.build(f"{name}.c")
-        for copy in ("app", "stranger"):
-            shutil.copy(program, self.folder / copy)
-        return program
-
-    def policy(self, kind: str, program: Path) -> list[str]:
-        """Options for a policy."""
-        if kind in ("te", "nobody", "unable", "debugger"):
-            text = TYPES.format(
-                folder=_plain(self.folder), program="/none" if kind == "nobody" else _plain(program)
-            )
-            text = text.replace(" map_exec", "") if kind == "unable" else text
-            text += "allow builder_t encl_t : enclave debug;\n" if kind == "debugger" else ""
-        elif kind in ("any", "listed", "unlisted"):
-            text = IDENTITY.format(default="ALLOW" if kind == "any" else "DENY")
-            if kind == "listed":
-                signed = Sigstruct((self.folder / "enclave.sig").read_bytes())
-                text += LISTED.format(mrenclave=signed.enclavehash.hex())
-        else:
-            return ["--lsm", kind]
-        file = self.folder / f"policy.{kind}"
-        file.write_text(text, encoding="utf-8")
-        return ["--policy", str(file)]
-
-    def command(self, program: Path, *words: str) -> list[str]:
-        options = ["--audit", str(self.audit)] if self.options else []
-        swsgx = [sys.executable, "-c", "from swsgx.cli.entry import main; main()"]
-        return [*swsgx, "run", *self.options, *options, "--", str(program), *words]
-
-    def run(self, program: Path, *words: str, **how: Any) -> str:
-        done = self.finish(program, *words, **how)
-        if done.stdout.startswith("EXIT-SKIP"):
-            pytest.skip(done.stdout.partition(" ")[2].strip())
-        assert (done.returncode, done.stderr) == (0, ""), done.stdout[-2000:] + done.stderr[-2000:]
-        assert done.stdout.endswith("EXIT-SUCCESS\n"), done.stdout[-2000:]
-        return done.stdout
-
-    def finish(self, program: Path, *words: str, **how: Any) -> subprocess.CompletedProcess[str]:
-        given = {"env": supervised.environment(), "cwd": self.folder, "timeout": 100, **how}
-        return subprocess.run(
-            self.command(program, *words), capture_output=True, text=True, check=False, **given
-        )
-
-    def denials(self) -> list[Decision]:
-        """What the audit file holds of refusals."""
-        events = read_events(self.audit.read_text(encoding="ascii")) if self.audit.exists() else []
-        return [event.record for event in events if isinstance(event.record, Decision)]
-
-
-def _plain(path: Path) -> str:
-    """A path as a pattern that matches it only."""
-    return re.sub(r"[^\w/]", lambda sign: f"[{sign.group()}]" if sign.group() != "-" else "-", str(path))
-
-
-@pytest.fixture
-def place(programs: Programs, tmp_path: Path, can_supervise: None) -> Place:
-    tmp_path.chmod(0o755)
-    end = max(run.end for run in enclave_source().build().plan.entries)
-    with (programs.enclave / "image").open("rb") as image:
-        code = image.read(end)
-    (tmp_path / "code.bin").write_bytes(code)
-    (tmp_path / "plain.bin").write_bytes(code)
-    (tmp_path / "zeros.bin").write_bytes(bytes(2 * PAGE))
-    (tmp_path / "pages.bin").write_bytes(b"".join(bytes([1 + page]) * PAGE for page in range(8)))
-    for name, signature in (
-        ("enclave", "sigstruct"),
-        ("loose", "sigstruct_loose"),
-        ("wrong", "sigstruct_loose"),
-        ("unmeasured", "sigstruct_unmeasured"),
-        ("entry", "sigstruct_entry"),
-    ):
-        shutil.copy(programs.enclave / signature, tmp_path / f"{name}.sig")
-    return Place(tmp_path, programs)
+def _told(place: Place) -> set[str]:
+    return {f"{denial.hook} {name}" for denial in place.denials() for name in denial.permissions}
 
 
 def rows() -> list[object]:
@@ -236,6 +134,7 @@ def test_policy_refuses_what_it_must_and_nothing_else(row: Row, place: Place) ->
     assert bool(denials) == row.refused
     assert all(denial.denied and not denial.permissive and denial.errno == "EACCES" for denial in denials)
     assert all(denial.pid > 0 and (denial.exe or row.name == "paths") for denial in denials)
+    assert _told(place) >= set(row.told)
 
 
 @pytest.mark.parametrize("row", rows())
@@ -246,6 +145,16 @@ def test_permissive_policy_only_tells(row: Row, place: Place) -> None:
     denials = place.denials()
     assert bool(denials) == row.refused
     assert all(denial.permissive and denial.errno == "" for denial in denials)
+    assert _told(place) >= set(row.told)
+
+
+@pytest.mark.parametrize("program", ["policy_receive", "policy_taken"])
+def test_who_gets_a_descriptor_is_told_of_and_not_who_had_it(program: str, place: Place) -> None:
+    built = place.program(program)
+    place.options = place.policy("te", built)
+    place.run(built, "policy", *(["stranger"] if program == "policy_taken" else []))
+    told = {(denial.hook, denial.permissions, denial.exe) for denial in place.denials()}
+    assert told == {("receive", ("use",), str(place.folder / "stranger"))}
 
 
 # Refusals.
@@ -337,19 +246,37 @@ def installed(tmp_path: Path) -> Path:
     return folder
 
 
-@pytest.mark.parametrize("module", ["raises", "hangs", "nonsense", "commits", "fine"])
+FAILURES = ["raises", "hangs", "nonsense", "commits", "fine"]
+
+
+@pytest.mark.parametrize("module", FAILURES)
 def test_module_of_a_third_party_that_fails_has_refused(module: str, place: Place, installed: Path) -> None:
     program = place.program("policy_module")
     place.options = ["--lsm", module, "--paranoid"]
     environment = supervised.environment()
     environment["PYTHONPATH"] += f":{installed}"
     place.run(program, "policy", env=environment)
-    denials = place.denials()
-    assert [denial.lsm for denial in denials] == [module]
-    assert denials[0].reason == ("" if module == "fine" else "module-failure")
-    assert denials[0].source.path == str(place.folder / "code.bin")
-    place.options.append("--permissive")
+    (denial,) = place.denials()
+    assert (denial.lsm, denial.hook, denial.errno) == (module, "load", "EACCES")
+    assert (denial.denied, denial.permissive) == (True, False)
+    assert denial.reason == ("" if module == "fine" else "module-failure")
+    assert denial.source.path == str(place.folder / "code.bin")
+
+
+@pytest.mark.parametrize("module", FAILURES)
+def test_module_that_fails_is_only_told_of_where_the_policy_is_permissive(
+    module: str, place: Place, installed: Path
+) -> None:
+    program = place.program("policy_module")
+    place.options = ["--lsm", module, "--permissive"]
+    environment = supervised.environment()
+    environment["PYTHONPATH"] += f":{installed}"
     place.run(program, "plain", env=environment)
+    (denial,) = place.denials()
+    assert (denial.lsm, denial.hook, denial.errno) == (module, "load", "")
+    assert (denial.denied, denial.permissive) == (True, True)
+    assert denial.reason == ("" if module == "fine" else "module-failure")
+    assert denial.source.path == str(place.folder / "code.bin")
 
 
 # Policies.
@@ -420,6 +347,32 @@ def test_reload_takes_the_right_to_execute_away_from_what_is_mapped(
     assert said.endswith("EXIT-SUCCESS\n")
     assert place.denials()
     assert first == "orphan" or all("map_exec" in denial.permissions for denial in place.denials())
+
+
+@pytest.mark.parametrize("first", ["enter", "inside"])
+@pytest.mark.parametrize("isolation", ["hidden", "off"])
+def test_reload_of_a_permissive_policy_takes_nothing_away_and_new_mappings_are_told_of(
+    isolation: str, first: str, place: Place
+) -> None:
+    program = place.program("policy_reload")
+    options = [*place.policy("te", program), "--permissive", "--isolation", isolation]
+    policy = Path(options[1])
+    options += ["--audit", str(place.audit)]
+    with Running([program, "plain", first], options, cwd=place.folder) as running:
+        assert running.line() == "USED"
+        assert place.denials() == []
+        policy.write_text(policy.read_text().replace(" map_exec", ""))
+        assert _reloaded(running) == "swsgx run: the policy is loaded again"
+        running.say("go on")
+        status, said, told = running.end()
+    assert (status, told) == (0, ""), said
+    assert said.endswith("EXIT-SUCCESS\n")
+    # What is mapped is judged again, once; then there are an mprotect and an mmap.
+    denials = place.denials()
+    assert len(denials) == (1 if first == "inside" else 3)
+    assert all(denial.denied and denial.permissive and denial.errno == "" for denial in denials)
+    asked = {(denial.hook, denial.permissions, denial.offset, denial.length) for denial in denials}
+    assert asked == {("map", ("map_exec",), 0, PAGE)}
 
 
 @pytest.mark.parametrize("first", ["enter", "inside"])
@@ -524,7 +477,7 @@ NAMED = "import swsgx.lsm.process_facts as f; f.ATTRIBUTE = 'comm'; "
 def test_program_with_another_label_loses_what_that_may_not_have(way: str, place: Place) -> None:
     program = place.program("policy_relabel")
     policy = place.folder / "policy.te"
-    policy.write_text(RELABELLED.format(folder=_plain(place.folder)), encoding="utf-8")
+    policy.write_text(RELABELLED.format(folder=plain(place.folder)), encoding="utf-8")
     options = ["--policy", str(policy), "--paranoid"] if way == "policy" else []
     code = NAMED + "from swsgx.cli.entry import main; main()"
     command = [sys.executable, "-c", code, "run", *options, "--", str(program), way]

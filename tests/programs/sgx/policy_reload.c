@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * A30: the policy changes while an enclave is in use: a line on stdout when it is, and the program goes on when there is a
- * line on stdin. By then the right to map it executable is gone.
+ * line on stdin. By then the right to map it executable is gone, or would be.
  */
 #include "policy.h"
 
@@ -82,6 +82,10 @@ int main(int argc, char **argv)
 	}
 	wait_for_line("USED");
 	if (!policed) {
+		use(&e);
+		/* And mapped anew. */
+		WORKS(protect(&e, 0, PAGE, RX));
+		WORKS(map(&e, 0, PAGE, RX));
 		use(&e);
 		return success();
 	}
