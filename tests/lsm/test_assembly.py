@@ -112,6 +112,16 @@ def test_what_cannot_be_opened_is_told_and_leaves_nothing_open(files: list[str],
     assemble(files, measurements=listed).close()
 
 
+def test_tpm_that_would_never_be_extended_is_an_error(files: list[str], tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="no policy measures anything, so this TPM would never be extended"):
+        assemble(files[:2], tcti="nonsense")
+    appraises = tmp_path / "appraises.integrity"
+    appraises.write_text("dont_measure func=ENCLAVE_AUG\nappraise func=ENCLAVE_LOAD\n")
+    with pytest.raises(ValueError, match="would never be extended"):
+        assemble([str(appraises)], measurements=tmp_path / "list", tcti="nonsense")
+    assert not (tmp_path / "list").exists()
+
+
 def test_loading_is_audited_file_by_file(files: list[str], tmp_path: Path) -> None:
     log = tmp_path / "audit"
     assemble(files, audit=log).close()

@@ -71,7 +71,8 @@ def assemble(
         OSError: a policy file cannot be read.
         PolicyError: a policy has mistakes, all of which it tells.
         LookupError: there is no module of a name.
-        ValueError: a name is that of a policy's module, or is there twice; SELinux and a file both enforce types.
+        ValueError: a name is that of a policy's module, or is there twice; SELinux and a file both enforce types;
+            a TPM is named, and no policy measures anything.
         AuditError, MeasurementError, PcrError, AppraisalError: a log, a TPM or a key cannot be opened.
     """
     return Assembled(
@@ -118,6 +119,10 @@ class Assembled:
         self.measurements: MeasurementLog | UnfiledLog | None = None
         self.policy = load(files)
         _check_names(modules, self.policy)
+        if tcti is not None and not _measured(self.policy):
+            raise ValueError(
+                f"{tcti}: no policy measures anything, so this TPM would never be extended; give an integrity policy"
+            )
         others = {name: registry.make(name) for name in modules}
         for key in keys:
             if isinstance(key, Path):
@@ -132,6 +137,8 @@ class Assembled:
                 self.measurements = (
                     MeasurementLog(measurements, pcrs) if measurements is not None else UnfiledLog(pcrs)
                 )
+                if isinstance(self.measurements, MeasurementLog):
+                    self.measurements.check(_measured(self.policy))
             self._writer = DecisionWriter(self.audit) if self.audit is not None else None
             self.stack = Stack(
                 _in_order([*self._of_policy(self.policy), *others.values()]),
@@ -249,6 +256,13 @@ class Assembled:
 
 def _kinds(policy: PolicySet) -> tuple[str, ...]:
     return tuple(kind for kind in _BY_POLICY if getattr(policy, kind) is not None)
+
+
+def _measured(policy: PolicySet) -> set[int]:
+    """Registers that a policy's rules extend."""
+    if policy.integrity is None:
+        return set()
+    return {rule.pcr for rule in policy.integrity.rules["measure"] if rule.applies}
 
 
 def _check_names(modules: Sequence[str], policy: PolicySet) -> None:
