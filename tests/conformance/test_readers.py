@@ -21,7 +21,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.x509.oid import NameOID
 
 from swsgx.lsm.appraisal import Keyring, PrivateKey, appraise, key_id, read_reference, sign_digest
-from swsgx.lsm.audit import AuditLog, Decision, ModeChange, PolicyLoad, Source
+from swsgx.lsm.audit import AuditLog, Decision, ModeChange, PolicyLoad, Source, Traits
 from swsgx.lsm.audit_reader import read_events
 from swsgx.lsm.measurement import Digest, Entry, Form, encl_aug, encl_init, encl_load, file_entry
 from swsgx.lsm.measurement_list import format_ascii, format_binary, parse_binary, replay
@@ -41,17 +41,39 @@ REFUSAL = Decision(
     pid=711,
     comm="a loader",
     exe="/opt/acme/bin/loader",
+    uid=1000,
     enclave=3,
     offset=0x4000,
     length=0x1000,
     maxprot=5,
     measured=True,
-    source=Source(kind="filemod", path="/opt/acme/lib/a b.so", device=0xFE01, inode=12, offset=0),
+    source=Source(
+        kind="filemod",
+        path="/opt/acme/lib/a b.so",
+        device=0xFE01,
+        inode=12,
+        offset=0,
+        digest=f"sha256:{'5a' * 32}",
+    ),
     scontext="u:r:app_t:s0",
     tcontext="u:object_r:acme_code_t:s0",
     lsm="te",
     rule="te:14",
     errno="EACCES",
+    mrenclave=bytes(32),
+    mrsigner=bytes(32),
+    traits=Traits(
+        sigstruct=bytes(32),
+        isvprodid=7,
+        isvsvn=3,
+        debug=False,
+        provision_key=False,
+        xfrm=3,
+        miscselect=0,
+        size=4096,
+        unmeasured_exec=True,
+        write=False,
+    ),
 )
 
 

@@ -66,7 +66,7 @@ class MadeFile:
     contents: bytes
     attributes: dict[str, bytes] = field(default_factory=dict)
 
-    def digest(self, algorithm: str) -> bytes:
+    def digest(self, algorithm: str, *, most: int | None = None) -> bytes:
         return hashlib.new(algorithm, self.contents).digest()
 
     def attribute(self, name: str) -> bytes | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from swsgx.lsm.audit import Decision, Source
+from swsgx.lsm.audit import Decision, Source, Traits
 from swsgx.lsm.policy.identity import IdentityFacts
 from swsgx.lsm.policy.load import PolicySet
 from swsgx.lsm.policy.te import DEVICE, UNLABELED, TeStore
@@ -105,6 +105,7 @@ class Lives:
             "mrsigner": self.mrsigner,
             "permissive": True,
             "errno": "",
+            "traits": Traits(isvprodid=7, isvsvn=3, debug=False, unmeasured_exec=False),
         }
         granted = set(self.itself)
         if identity is not None:

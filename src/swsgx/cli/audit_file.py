@@ -193,15 +193,18 @@ def _facts(record: Decision) -> list[str]:
     source = record.source
     told = {
         "pid": record.pid,
+        "uid": record.uid,
         "exe": record.exe or record.comm,
         "scontext": record.scontext,
         "tcontext": record.tcontext,
         "src": source.kind,
         "path": source.path,
+        "srcdigest": source.digest if source.kind == "file" else "",
         "maxprot": None if record.maxprot is None else _protection(record.maxprot),
         "measured": record.measured if record.measured is None else int(record.measured),
         "mrenclave": record.mrenclave.hex(),
         "mrsigner": record.mrsigner.hex(),
+        **dict(field.split("=", 1) for field in record.traits.fields()),
         "rule": record.rule,
         "reason": record.reason,
     }

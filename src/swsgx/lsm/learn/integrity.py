@@ -88,7 +88,11 @@ class IntegrityLearner:
             return ""
         subject = self.names.subject(decision) if self.names.typed else None
         facts = IntegrityFacts(
-            func=FUNCTION_OF[decision.hook], mask=decision.maxprot, obj_type=named, subj_type=subject
+            func=FUNCTION_OF[decision.hook],
+            mask=decision.maxprot,
+            obj_type=named,
+            subj_type=subject,
+            uid=decision.uid,
         )
         rule = self.store.decide("appraise", facts)
         if rule is None or not any(condition.key == "obj_type" for condition in rule.conditions):

@@ -10,7 +10,7 @@ from swsgx.lsm.learn.identity import OPERATION_OF, facts_of, may_match, rule_of
 from swsgx.lsm.learn.integrity import FUNCTION_OF
 from swsgx.lsm.learn.names import told_type
 from swsgx.lsm.learn.te import ON_DEVICE, ON_FILE, ON_ITSELF
-from swsgx.lsm.policy.identity import GRANTS, IdentityRule, IdentityStore
+from swsgx.lsm.policy.identity import GRANTS, OPERATIONS, IdentityRule, IdentityStore
 from swsgx.lsm.policy.integrity import IntegrityFacts
 from swsgx.lsm.policy.load import PolicySet
 from swsgx.lsm.policy.questions import Answer, ask_identity, ask_integrity, ask_te
@@ -59,10 +59,11 @@ def _subject(decision: Decision, te: TeStore) -> tuple[str, str]:
     named = told_type(decision.scontext)
     if named in te.types and named != UNLABELED:
         return named, f"subject is {named}, by the record's scontext={decision.scontext}"
-    found, rule = te.subject_type(label=decision.scontext, exe=decision.exe)
+    found, rule = te.subject_type(label=decision.scontext, exe=decision.exe, uid=decision.uid)
+    user = "" if decision.uid is None else f" uid={decision.uid}"
     return (
         found,
-        f"subject is {found}, by {placed(rule) if rule else 'no subjcon'}; exe={decision.exe or '?'}",
+        f"subject is {found}, by {placed(rule) if rule else 'no subjcon'}; exe={decision.exe or '?'}{user}",
     )
 
 
@@ -137,9 +138,11 @@ def _identity(decision: Decision, store: IdentityStore) -> Iterator[Reply]:
     subject = told_type(decision.scontext) or None
     facts = facts_of(decision, operation, subject)
     answer = ask_identity(store, facts)
+    asked = {condition.key for rule in store.rules for condition in rule.conditions}
     how = tuple(
-        f"{key}={'sha256:' + value.hex() if isinstance(value, bytes) else value}"
-        for key in ("mrenclave", "mrsigner", "subj_type")
+        f"{key}={_shown(value)}"
+        for key in OPERATIONS[operation]
+        if key in ("mrenclave", "mrsigner", "subj_type") or key in asked
         if (value := getattr(facts, key)) is not None
     )
     maybe = [rule for rule in store.rules if may_match(rule, facts)]
@@ -160,6 +163,13 @@ def _identity(decision: Decision, store: IdentityStore) -> Iterator[Reply]:
     yield Reply(question, answer, answer.yes, how)
 
 
+def _shown(value: object) -> str:
+    """A fact as a rule would ask for it."""
+    if isinstance(value, bytes):
+        return f"sha256:{value.hex()}"
+    return str(value).upper() if isinstance(value, bool) else str(value)
+
+
 def _missing(maybe: list[IdentityRule], answer: Answer, wanted: list[str]) -> list[str]:
     """Grants that the rule lacks which decides; where that is not certain, the first that may."""
     given = maybe[0].grants if maybe and not answer.yes and maybe[0].allow else answer.grants
@@ -175,7 +185,9 @@ def _integrity(decision: Decision, policy: PolicySet) -> Reply:
         subject, told = _subject(decision, te)
         target, other = _file(decision, te)
         how = told, other
-    facts = IntegrityFacts(func=function, mask=decision.maxprot, obj_type=target, subj_type=subject)
+    facts = IntegrityFacts(
+        func=function, mask=decision.maxprot, obj_type=target, subj_type=subject, uid=decision.uid
+    )
     if store is None:
         return Reply(f"appraise func={function}", Answer("dont_appraise", False), True, how)
     answer = ask_integrity(store, "appraise", facts)
