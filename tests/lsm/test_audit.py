@@ -137,6 +137,16 @@ def test_untrusted_string_is_quoted_or_in_hexadecimal_by_the_kernels_rule(text: 
     assert untrusted(text) == written
 
 
+def test_file_without_a_name_is_said_to_be_deleted_and_no_rule_is_about_it() -> None:
+    source = Source(kind="file", path="/a", offset=0, deleted=True, digest="sha256:00ff")
+    decision = Decision(hook="load", permissions=("execute",), pid=1, comm="a", lsm="te", source=source)
+    text = Event(1, MOMENT, decision).text()
+    assert 'src=file path="/a" dev=00:00 ino=0 fileoff=0x0 deleted=1 srcdigest=sha256:00ff' in text
+    assert not source.named
+    assert replace(source, deleted=False).named
+    assert not replace(source, deleted=False, kind="memfd").named
+
+
 def test_label_with_a_space_cannot_add_a_field() -> None:
     decision = Decision(
         hook="load", permissions=("load",), pid=1, comm="a", lsm="te", tcontext="x tclass=file", scontext="s"
@@ -269,6 +279,7 @@ sources = st.builds(
     device=st.builds(os.makedev, st.integers(0, 0xFFF), st.integers(0, 0xFFFFF)),
     inode=st.integers(0, 2**64 - 1),
     offset=numbers,
+    deleted=st.booleans(),
     digest=digests,
 )
 flags = st.none() | st.booleans()

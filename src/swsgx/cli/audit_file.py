@@ -199,6 +199,7 @@ def _facts(record: Decision) -> list[str]:
         "tcontext": record.tcontext,
         "src": source.kind,
         "path": source.path,
+        "deleted": 1 if source.deleted else None,
         "srcdigest": source.digest if source.kind == "file" else "",
         "maxprot": None if record.maxprot is None else _protection(record.maxprot),
         "measured": record.measured if record.measured is None else int(record.measured),

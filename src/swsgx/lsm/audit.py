@@ -55,6 +55,7 @@ class Source:
         path: of the file; empty if none.
         device, inode: of the file; the device as in st_dev. Written only where there is a path.
         offset: in the file, bytes; None if there is no file.
+        deleted: the file has no name any more, and counts as none; written only if it is so.
         digest: of the whole file if ``kind`` is ``"file"``, else of the bytes that were copied, like ``sha256:...``;
             empty if nobody computed it.
     """
@@ -64,7 +65,13 @@ class Source:
     device: int = 0
     inode: int = 0
     offset: int | None = None
+    deleted: bool = False
     digest: str = ""
+
+    @property
+    def named(self) -> bool:
+        """Whether there is a file that a rule could be about, be it a modified copy of it."""
+        return self.kind in ("file", "filemod") and bool(self.path) and not self.deleted
 
 
 #: No source memory is concerned.
@@ -198,6 +205,8 @@ class Decision:
         ]
         if place.offset is not None:
             fields.append(f"fileoff={place.offset:#x}")
+        if place.deleted:
+            fields.append("deleted=1")
         if place.digest:
             fields.append(f"srcdigest={place.digest}")
         fields += [*_context("s", self.scontext), *_context("t", self.tcontext)]

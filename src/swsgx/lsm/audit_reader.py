@@ -134,9 +134,16 @@ def _source(line: _Line) -> Source:
     device = line.take("dev", "[0-9a-f]{2,8}:[0-9a-f]{2,8}")
     inode = line.number("ino")
     offset = line.number("fileoff") if line.has("fileoff") else None
+    deleted = line.flag("deleted") if line.has("deleted") else False
     digest = line.take("srcdigest", "[a-z0-9-]+:[0-9a-f]+") if line.has("srcdigest") else ""
     return Source(
-        kind=kind, path=path, device=_device(device), inode=inode or 0, offset=offset, digest=digest
+        kind=kind,
+        path=path,
+        device=_device(device),
+        inode=inode or 0,
+        offset=offset,
+        deleted=deleted,
+        digest=digest,
     )
 
 

@@ -98,5 +98,6 @@ def _source(origin: Origin | None, digest: bytes) -> Source:
         device=origin.device,
         inode=origin.inode,
         offset=origin.offset if origin.path else None,
+        deleted=origin.deleted,
         digest=told,
     )

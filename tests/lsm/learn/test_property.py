@@ -188,6 +188,7 @@ decisions = st.builds(
         kind=st.sampled_from(["", "file", "filemod", "memfd", "shm", "anon", "unknown"]),
         path=hostile | FILES,
         offset=st.none() | st.integers(0, 9),
+        deleted=st.booleans(),
     ),
     scontext=contexts,
     tcontext=contexts,

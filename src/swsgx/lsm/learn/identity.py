@@ -18,7 +18,7 @@ from swsgx.lsm.policy.identity import GRANTS, OPERATIONS, IdentityFacts, Identit
 from swsgx.lsm.policy.source import Source
 from swsgx.lsm.policy.te import UNLABELED
 
-__all__ = ["OPERATION_OF", "IdentityLearner", "facts_of", "may_match", "rule_of"]
+__all__ = ["OPERATION_OF", "IdentityLearner", "facts_of", "in_its_file", "may_match", "rule_of"]
 
 #: The operation that a hook asks the identity policy about.
 OPERATION_OF = {
@@ -48,6 +48,11 @@ def facts_of(decision: Decision, operation: str, subject: str | None) -> Identit
     }
     known = {key: value for key, value in given.items() if key in OPERATIONS[operation]}
     return IdentityFacts(op=operation, **known)
+
+
+def in_its_file(decision: Decision) -> bool:
+    """Whether a SIGSTRUCT was in a file as it is, which type enforcement can believe."""
+    return decision.source.kind == "file" and decision.source.named
 
 
 def may_match(rule: IdentityRule, facts: IdentityFacts) -> bool:
@@ -125,7 +130,7 @@ class IdentityLearner:
                 self._refusal(event, decision)
             elif decision.lsm == "page_rules" and in_use and {*decision.permissions} & {*GRANTS}:
                 self._lacking(event, decision)
-            elif decision.lsm == "te" and decision.hook == "init" and decision.source.kind != "file":
+            elif decision.lsm == "te" and decision.hook == "init" and not in_its_file(decision):
                 label = self.names.enclaves.get(decision.mrenclave)
                 if label is not None:
                     self._want(event, decision, _INIT).label = label

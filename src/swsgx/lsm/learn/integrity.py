@@ -40,7 +40,7 @@ class IntegrityLearner:
             if decision.lsm != "integrity":
                 continue
             function = FUNCTION_OF.get(decision.hook)
-            if function is None or not decision.source.path:
+            if function is None or not decision.source.named:
                 self._fail(event, "what was not about a file")
                 continue
             words = [f"dont_appraise func={function}"]

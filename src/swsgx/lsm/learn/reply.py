@@ -6,13 +6,14 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from swsgx.lsm.audit import Decision
-from swsgx.lsm.learn.identity import OPERATION_OF, facts_of, may_match, rule_of
+from swsgx.lsm.learn.identity import OPERATION_OF, facts_of, in_its_file, may_match, rule_of
 from swsgx.lsm.learn.integrity import FUNCTION_OF
 from swsgx.lsm.learn.names import told_type
 from swsgx.lsm.learn.te import ON_DEVICE, ON_FILE, ON_ITSELF
-from swsgx.lsm.policy.identity import GRANTS, OPERATIONS, IdentityRule, IdentityStore
+from swsgx.lsm.policy.identity import GRANTS, OPERATIONS, IdentityFacts, IdentityRule, IdentityStore
 from swsgx.lsm.policy.integrity import IntegrityFacts
 from swsgx.lsm.policy.load import PolicySet
+from swsgx.lsm.policy.ordered import Condition
 from swsgx.lsm.policy.questions import Answer, ask_identity, ask_integrity, ask_te
 from swsgx.lsm.policy.source import Rule
 from swsgx.lsm.policy.te import CLASS, DEVICE, PERMISSIONS, UNLABELED, TeStore
@@ -98,7 +99,7 @@ def _te(decision: Decision, te: TeStore, policy: PolicySet, enclaves: Mapping[by
             target, how = source, [told]
         elif decision.lsm == "page_rules":
             continue
-        elif permission in ON_FILE and not decision.source.path:
+        elif permission in ON_FILE and not _has_file(decision, permission):
             yield _without_file(decision, permission, policy)
             continue
         else:
@@ -113,6 +114,10 @@ def _te(decision: Decision, te: TeStore, policy: PolicySet, enclaves: Mapping[by
                 how = [told, other]
         answer = ask_te(te, source, target, permission)
         yield Reply(f"{source} {target} : {CLASS} {permission}", answer, answer.yes, tuple(how))
+
+
+def _has_file(decision: Decision, permission: str) -> bool:
+    return in_its_file(decision) if permission == "init" else decision.source.named
 
 
 def _without_file(decision: Decision, permission: str, policy: PolicySet) -> Reply:
@@ -155,11 +160,7 @@ def _identity(decision: Decision, store: IdentityStore) -> Iterator[Reply]:
     question = f"op={operation}"
     if lacking:
         question += f" grant={','.join(wanted)}"
-        missing = _missing(maybe, answer, wanted)
-        if missing:
-            answer = Answer(
-                "DENY", False, answer.rule, answer.matched, f"it does not grant {', '.join(missing)}"
-            )
+        answer = _granted(_that_let_in(maybe, facts), answer, wanted)
     yield Reply(question, answer, answer.yes, how)
 
 
@@ -170,10 +171,33 @@ def _shown(value: object) -> str:
     return str(value).upper() if isinstance(value, bool) else str(value)
 
 
-def _missing(maybe: list[IdentityRule], answer: Answer, wanted: list[str]) -> list[str]:
-    """Grants that the rule lacks which decides; where that is not certain, the first that may."""
-    given = maybe[0].grants if maybe and not answer.yes and maybe[0].allow else answer.grants
-    return [name for name in wanted if name not in given]
+def _that_let_in(maybe: list[IdentityRule], facts: IdentityFacts) -> list[IdentityRule]:
+    """Rules of which one has let an enclave in: it is there, so none that denies has decided.
+
+    Args:
+        maybe: rules that nothing speaks against that is known, in their order.
+        facts: what is known of the enclave.
+    """
+    tried: list[set[Condition]] = []
+    found = []
+    for rule in maybe:
+        # Where this one holds, an earlier one does that asks for nothing else of what is not known.
+        if not any(unknown <= {*rule.conditions} for unknown in tried):
+            tried.append({c for c in rule.conditions if getattr(facts, c.key) is None})
+            found += [rule] if rule.allow else []
+    return found
+
+
+def _granted(let_in: list[IdentityRule], answer: Answer, wanted: list[str]) -> Answer:
+    """Whether an enclave was granted something, whichever of these rules let it in; ``answer`` if it was none."""
+    given: list[tuple[Rule | None, tuple[str, ...]]] = [(rule.rule, rule.grants) for rule in let_in]
+    given = given or [(answer.rule, answer.grants)]
+    for place, grants in given:
+        missing = [name for name in wanted if name not in grants]
+        if missing:
+            return Answer("DENY", False, place, answer.matched, f"it does not grant {', '.join(missing)}")
+    place, grants = given[0]
+    return Answer("ALLOW", True, place, answer.matched, answer.why if answer.yes else "", grants)
 
 
 def _integrity(decision: Decision, policy: PolicySet) -> Reply:
