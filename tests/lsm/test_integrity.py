@@ -80,6 +80,15 @@ def test_code_is_measured_once_for_each_enclave_source_and_ceiling() -> None:
     assert len(log.entries) == 5
 
 
+@pytest.mark.parametrize("origin", [None, from_file("/one"), from_file("/one", kind=OriginClass.FILEMOD)])
+def test_code_that_is_not_in_mrenclave_is_not_behind_an_entry_that_says_it_is(origin: Origin | None) -> None:
+    module, log = integrity(LOAD)
+    for page, measured in enumerate((True, True, False, True, False)):
+        module.commit(load_event(USER, origin, offset=page * PAGE_SIZE, measured=measured), OK)
+    told = [(fields["measured"], fields["offset"]) for _, fields in log.fields()]
+    assert told == [(1, 0), (0, 2 * PAGE_SIZE)]
+
+
 def test_an_entry_has_the_digest_of_the_file_and_of_what_was_copied() -> None:
     module, log = integrity(LOAD + "measure func=ENCLAVE_INIT pcr=11\n")
     origin = from_file("/one", b"whole file")

@@ -11,10 +11,11 @@ third parties. It decides only whose name is recorded.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Self, TypedDict
 
 from swsgx.linux import hooks
 from swsgx.linux.device import Driver
@@ -146,6 +147,8 @@ class Assembled:
                 audit=self._writer,
             )
             self._tell_loaded(self.policy)
+            if self.audit is not None and not enforcing:
+                self.audit.write(ModeChange(lsm=_ALL, enforcing=False, was=True, **_login()))
         except Exception:
             self._close_logs()
             raise
@@ -212,7 +215,7 @@ class Assembled:
         """
         was = self.stack.mode is Mode.ENFORCING
         if self.audit is not None:
-            self.audit.write(ModeChange(lsm=_ALL, enforcing=enforcing, was=was))
+            self.audit.write(ModeChange(lsm=_ALL, enforcing=enforcing, was=was, **_login()))
         self.stack.mode = Mode.ENFORCING if enforcing else Mode.PERMISSIVE
         self.stack.policy_changed()
         if driver is not None:
@@ -223,14 +226,16 @@ class Assembled:
             return
         for file in policy.files:
             digest = f"sha256:{file.digest.hex()}"
-            self.audit.write(PolicyLoad(lsm=file.kind, name=file.name, version=file.version, digest=digest))
+            self.audit.write(
+                PolicyLoad(lsm=file.kind, name=file.name, version=file.version, digest=digest, **_login())
+            )
 
     def _tell_refused(self, error: Exception) -> None:
         if self.audit is None:
             return
         places = [problem.place.file for problem in error.problems] if isinstance(error, PolicyError) else []
         for name in dict.fromkeys(places) or self._files[:1]:
-            self.audit.write(PolicyLoad(lsm=_ALL, name=name, loaded=False))
+            self.audit.write(PolicyLoad(lsm=_ALL, name=name, loaded=False, **_login()))
 
     def close(self) -> None:
         """No driver uses the stack any more; a second time does nothing."""
@@ -252,6 +257,22 @@ class Assembled:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+class _Login(TypedDict, total=False):
+    """Who logged in, and the number of that session."""
+
+    auid: int
+    ses: int
+
+
+def _login() -> _Login:
+    """Who logged in to do what this process does, as the kernel keeps it; nothing where it does not."""
+    found = _Login()
+    with contextlib.suppress(OSError, ValueError):
+        found["auid"] = int(Path("/proc/self/loginuid").read_text(encoding="ascii"))
+        found["ses"] = int(Path("/proc/self/sessionid").read_text(encoding="ascii"))
+    return found
 
 
 def _kinds(policy: PolicySet) -> tuple[str, ...]:

@@ -2,8 +2,10 @@
 
 Measuring happens when it is certain that something will happen (commit), and before it can be used: an entry for the
 first executable pages of each source and ceiling, one when an enclave is initialised, and one when pages that EAUG
-added become executable. Appraisal happens when it is decided: files of code, and of SIGSTRUCTs, have a reference and
-match it. Memory without a file is not appraised: what vouches for it is MRENCLAVE, which ``encl-init`` tells.
+added become executable. Pages whose contents MRENCLAVE does not measure have entries of their own: nobody would vouch
+for anonymous ones behind an entry that says ``measured``. Appraisal happens when it is decided: files of code, and of
+SIGSTRUCTs, have a reference and match it. Memory without a file is not appraised: what vouches for it is MRENCLAVE,
+which ``encl-init`` tells.
 
 A file that somebody has open for writing, or whose filesystem cannot tell that it changed, has no digest to believe:
 its entry is a violation, and its appraisal fails. So does that of a private copy that was modified. A file's digest is
@@ -281,15 +283,18 @@ class Integrity(Module):
 
     # Telling.
 
-    def entry_of(self, enclave: int, origin: Origin | None, ceiling: int) -> ListedEntry | None:
+    def entry_of(
+        self, enclave: int, origin: Origin | None, ceiling: int, *, measured: bool
+    ) -> ListedEntry | None:
         """The entry of the list that stands for pages that ADD_PAGES brought; None: there is none.
 
         Args:
             enclave: its number.
             origin: where the pages were copied from.
             ceiling: R 1, W 2, X 4.
+            measured: their contents are in MRENCLAVE.
         """
-        return self.memory.listed.load(enclave, _source(origin), ceiling)
+        return self.memory.listed.load(enclave, _source(origin, measured=measured), ceiling)
 
     # Committing.
 
@@ -315,7 +320,7 @@ class Integrity(Module):
             return
         known = self.memory.of(event.enclave.number)
         violation = origin is not None and _violates(origin)
-        source = _source(event.origin)
+        source = _source(event.origin, measured=event.measured)
         if (source, event.ceiling) in known.logged:
             return
         copied = Digest(_MEASURED_BY, event.digest(_MEASURED_BY))
@@ -414,10 +419,12 @@ def _violates(origin: Origin) -> bool:
     return origin.file is None or origin.writers or origin.unwatched
 
 
-def _source(origin: Origin | None) -> Hashable:
-    """What one entry stands for: all that comes from there."""
+def _source(origin: Origin | None, *, measured: bool) -> Hashable:
+    """What one entry stands for: all that comes from there, and that MRENCLAVE vouches for, or does not."""
     file = file_of(origin)
-    return (_key(file), file.kind, _violates(file)) if file is not None else _anonymous(origin)
+    if file is None:
+        return _anonymous(origin), measured
+    return _key(file), file.kind, _violates(file), measured
 
 
 def _anonymous(origin: Origin | None) -> OriginClass:
