@@ -131,6 +131,7 @@ def test_what_must_be_measured_is_refused_once_the_tpm_is_gone(
     assert said.endswith("EXIT-SUCCESS\n"), said
     audit = (place.folder / "audit").read_text(encoding="ascii").splitlines()
     assert sum("avc:  denied" in line for line in audit) == 6, audit
+    assert sum("lsm=integrity" in line and 'reason="commit-failed"' in line for line in audit) == 6, audit
     assert all("res=deny" in line for line in audit if line.startswith("type=ENCLAVE")), audit
     # An entry more than was extended, and no more after it.
     listed = [entry.event().template for entry in parse_binary((place.folder / "list").read_bytes())]

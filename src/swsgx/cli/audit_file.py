@@ -166,7 +166,8 @@ class _Explained:
 
         from swsgx.lsm.learn.learner import learn as learn_from
 
-        same = dataclasses.replace(record, pid=0, enclave=None, offset=None, length=None)
+        source = dataclasses.replace(record.source, offset=None, digest="")
+        same = dataclasses.replace(record, pid=0, enclave=None, offset=None, length=None, source=source)
         if same not in self._remedies:
             learned = learn_from([event], self._sources)
             allowing = [text for kind in _KINDS for text in learned.statements[kind]]

@@ -154,7 +154,8 @@ class Decision:
         denied: False: the right was granted, and policy has it recorded.
         permissive: it was refused, and allowed all the same.
         errno: what the program sees, like ``"EACCES"``; empty if it sees none.
-        reason: a word for what is no rule's doing, like ``"module-failure"``.
+        reason: a word for what is no rule's doing: ``"module-failure"``, ``"commit-failed"``: it could not be measured,
+            ``"source-changed"``: a file was another one at INIT.
     """
 
     hook: str

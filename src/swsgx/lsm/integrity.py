@@ -59,8 +59,10 @@ from swsgx.lsm.pcr import PcrError
 from swsgx.lsm.policy.integrity import ALGORITHMS, IntegrityFacts, IntegrityRule, IntegrityStore
 from swsgx.trace import Reason
 
-__all__ = ["EntrySink", "Integrity", "Memory", "SignedBeside"]
+__all__ = ["STEADY", "EntrySink", "Integrity", "Memory", "SignedBeside"]
 
+#: The rule, in words, by which INIT is refused when a file is another one than when its code was added.
+STEADY = "a source does not change while an enclave is built"
 _EXEC = 4
 _ATTRIBUTE = "security.ima"
 _MEASURED_BY = "sha256"
@@ -224,14 +226,14 @@ class Integrity(Module):
         for seen in list(self.memory.of(event.enclave.number).files.values()):
             if not seen.appraised:
                 continue
-            steady, path = "a source does not change while an enclave is built", seen.origin.path
+            path = seen.origin.path
             expected = f"{_MEASURED_BY}:{seen.digest.hex()}"
             try:
                 now = seen.changed()
             except OSError as error:
-                return Deny(steady, ("init",), expected, f"{path}: {error.strerror}")
+                return Deny(STEADY, ("init",), expected, f"{path}: {error.strerror}")
             if now is not None:
-                return Deny(steady, ("init",), expected, f"{_MEASURED_BY}:{now.hex()} ({path})")
+                return Deny(STEADY, ("init",), expected, f"{_MEASURED_BY}:{now.hex()} ({path})")
         sigstruct = unmodified(event.origin)
         if sigstruct is None:
             return ALLOW

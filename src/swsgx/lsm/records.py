@@ -5,15 +5,18 @@ from __future__ import annotations
 from swsgx.lsm import audit
 from swsgx.lsm.audit import AuditLog, Source
 from swsgx.lsm.decision import Decision
+from swsgx.lsm.integrity import STEADY
 from swsgx.lsm.labels import Labels, file_of
 from swsgx.lsm.module import Origin, OriginClass, Subject
 from swsgx.lsm.policy.te import DEVICE, UNLABELED
-from swsgx.lsm.seat import FAILURE
+from swsgx.lsm.seat import FAILURE, UNRECORDED
 
 __all__ = ["DecisionWriter"]
 
 #: Permissions on a node, and on a file; all others are on an enclave.
 _ON_DEVICE = frozenset({"open", "create", "provision", "vepc"})
+#: Words for what no rule of a policy has refused, and no rule would allow.
+_REASONS = {FAILURE: FAILURE, UNRECORDED: "commit-failed", STEADY: "source-changed"}
 _ON_FILE = frozenset({"load", "execute", "execmod", "init"})
 
 
@@ -65,7 +68,7 @@ class DecisionWriter:
             denied=decision.denied,
             permissive=decision.permissive,
             errno="EACCES" if effective else "",
-            reason=FAILURE if decision.reason == FAILURE else "",
+            reason=_REASONS.get(decision.reason, ""),
         )
 
     def _subject(self, subject: Subject | None) -> str:

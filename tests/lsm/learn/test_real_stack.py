@@ -18,11 +18,12 @@ from swsgx.lsm.audit import Decision
 from swsgx.lsm.audit_reader import read_events
 from swsgx.lsm.learn.learner import Learned, learn
 from swsgx.lsm.learn.reply import replies
+from swsgx.lsm.measurement import MeasurementError
 from swsgx.lsm.policy.load import load
 from swsgx.lsm.policy.source import Source
 from tests.lsm.test_attacks import FLOWS, PROFILES, TABLE
 from tests.make.attacks import Row
-from tests.make.enforced import ANON, APP, CODE, SIG_PATH, Enforced, enforced, from_file, must
+from tests.make.enforced import ANON, APP, CODE, SIG_PATH, Enforced, MadeFile, enforced, from_file, must
 from tests.make.world import REG_RW, REG_RWX, REG_RX
 
 RX, RW = 5, 3
@@ -255,3 +256,34 @@ def test_sigstruct_that_was_changed_or_deleted_is_learned_by_its_enclave_and_not
         file = m.start()
         must(m.add(file, 0, REG_RX, from_file(), CODE))
         assert not m.init(file, origin).ok
+
+
+def test_refusal_that_no_rule_has_made_teaches_nothing(
+    worlds: Worlds, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    row = next(one for one in TABLE if one.id == "P1")
+
+    def unmeasured(m: Enforced) -> Outcome:
+        def full(entry: object) -> int:
+            raise MeasurementError("the disk is full")
+
+        assert m.made is not None
+        monkeypatch.setattr(m.made.measurements, "add", full)
+        return m.add(m.start(), 0, REG_RX, from_file())
+
+    def changed(m: Enforced) -> Outcome:
+        file, origin = m.start(), from_file()
+        must(m.add(file, 0, REG_RX, origin))
+        assert isinstance(origin.file, MadeFile)
+        origin.file.contents += b"more"
+        return m.init(file)
+
+    for way, reason in ((unmeasured, "commit-failed"), (changed, "source-changed")):
+        m = worlds.world(row)
+        assert not way(m).ok
+        (record,) = m.records()
+        assert (record.lsm, record.reason) == ("integrity", reason)
+        assert list(replies(record, load(m.files), {})) == []
+        learned = worlds.learned(m)
+        assert not any(learned.statements.values())
+        assert "# Refused by modules without rules, or that failed: 1 record" in learned.files["integrity"]

@@ -41,13 +41,16 @@ class Reply:
 def replies(decision: Decision, policy: PolicySet, enclaves: Mapping[bytes, str]) -> Iterator[Reply]:
     """What the policy says to all that a record was refused, or allowed.
 
-    A policy of a kind that is not loaded is not asked, and nothing is said for modules without policy.
+    A policy of a kind that is not loaded is not asked, and nothing is said for modules without policy, nor of what no
+    rule has refused.
 
     Args:
         decision: the record's.
         policy: that is asked.
         enclaves: by MRENCLAVE, types of enclaves that have none in their records.
     """
+    if decision.reason:
+        return
     if policy.te is not None and decision.lsm in ("te", "page_rules"):
         yield from _te(decision, policy.te, policy, enclaves)
     if policy.identity is not None:
