@@ -288,6 +288,38 @@ def test_sigstructs_are_appraised_and_those_without_a_file_are_not() -> None:
     assert says(module, init_event(USER, None)) is None
 
 
+@pytest.mark.parametrize("policy", [APPRAISE, LOAD], ids=["appraised", "measured"])
+def test_enclave_whose_sources_were_forgotten_is_not_initialised(
+    policy: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever begins very many enclaves does not get past the second look at a file."""
+    monkeypatch.setattr("swsgx.lsm.integrity._REMEMBERED", 3)
+    module, _ = integrity(policy)
+    origin = from_file("/one")
+    assert isinstance(origin.file, MadeFile)
+
+    def added(enclave: int) -> None:
+        event = load_event(USER, origin, enclave=enclave)
+        assert says(module, event) is None
+        module.commit(event, OK)
+
+    for enclave in (1, 2, 3):
+        added(enclave)
+    for enclave in (4, 5):
+        added(enclave)
+    for enclave in (1, 2):
+        refused = says(module, init_event(USER, None, enclave=enclave))
+        assert refused is not None
+        assert "forgotten" in refused.found
+    # What is added to it afterwards does not make it known again.
+    added(2)
+    assert says(module, init_event(USER, None, enclave=2)) is not None
+    for enclave in (4, 5):
+        event = init_event(USER, None, enclave=enclave)
+        assert says(module, event) is None
+        module.commit(event, OK)
+
+
 def test_a_file_is_hashed_once_and_once_again_at_init_however_many_blocks_it_has() -> None:
     module, _ = integrity(LOAD + APPRAISE)
     counted: list[str] = []

@@ -66,7 +66,8 @@ STEADY = "a source does not change while an enclave is built"
 _EXEC = 4
 _ATTRIBUTE = "security.ima"
 _MEASURED_BY = "sha256"
-#: Enclaves whose sources are remembered; what is forgotten is measured, or appraised, once more.
+#: Enclaves whose sources are remembered while they are built. One that is forgotten is not initialised: its files
+#: could be others by now, and nobody would know.
 _REMEMBERED = 4096
 _FileKey = tuple[str, int, int]
 
@@ -155,6 +156,7 @@ class Memory:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._enclaves: dict[int, _Sources] = {}
+        self._forgotten: set[int] = set()
         self.listed = Listed()
 
     def of(self, enclave: int) -> _Sources:
@@ -163,14 +165,21 @@ class Memory:
             known = self._enclaves.get(enclave)
             if known is None:
                 if len(self._enclaves) >= _REMEMBERED:
-                    del self._enclaves[next(iter(self._enclaves))]
+                    oldest = next(iter(self._enclaves))
+                    if self._enclaves.pop(oldest).files:
+                        self._forgotten.add(oldest)
                 known = self._enclaves[enclave] = _Sources()
             return known
+
+    def forgotten(self, enclave: int) -> bool:
+        """Whether files of its were known that are not any more."""
+        return enclave in self._forgotten
 
     def forget(self, enclave: int) -> None:
         """Nothing more is loaded into it."""
         with self._lock:
             self._enclaves.pop(enclave, None)
+            self._forgotten.discard(enclave)
 
 
 class Integrity(Module):
@@ -223,6 +232,9 @@ class Integrity(Module):
         return _refused(known.appraised[key], rule, ("execute",))
 
     def init(self, event: Init) -> Verdict:
+        if self.memory.forgotten(event.enclave.number):
+            found = f"they were forgotten, since {_REMEMBERED} other enclaves were begun"
+            return Deny(STEADY, ("init",), "files that are known from when their code was added", found)
         for seen in list(self.memory.of(event.enclave.number).files.values()):
             if not seen.appraised:
                 continue
