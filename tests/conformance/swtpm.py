@@ -42,28 +42,54 @@ class Swtpm:
     """A TPM with its registers at their start. It speaks to one program at a time.
 
     Args:
-        state: a folder for what it keeps; made if missing.
+        folder: for what it keeps, and for its socket: of a short name, since a socket's path has a hundred characters.
+        tcp: it listens on a port, which others may take when it is off; else on a Unix socket.
     """
 
-    state: Path
+    folder: Path
+    tcp: bool = False
     _port: int = field(default=0, init=False)
     _process: subprocess.Popen[bytes] | None = field(default=None, init=False)
 
     @property
     def tcti(self) -> str:
         """What tpm2-tools calls it."""
-        return f"swtpm:host=127.0.0.1,port={self._port}"
+        return f"swtpm:host=127.0.0.1,port={self._port}" if self.tcp else f"swtpm:path={self._socket}"
+
+    @property
+    def _socket(self) -> Path:
+        return self.folder / "s"
+
+    def _ends(self) -> tuple[str, str]:
+        """Where it takes commands, and where it is controlled: tpm2-tools finds the one by the other."""
+        if not self.tcp:
+            for path in (self._socket, self._socket.with_name("s.ctrl")):
+                path.unlink(missing_ok=True)
+            return f"type=unixio,path={self._socket}", f"type=unixio,path={self._socket}.ctrl"
+        self._port = self._port or _free_port()
+        server, control = (
+            f"type=tcp,port={port},bindaddr=127.0.0.1" for port in (self._port, self._port + 1)
+        )
+        return server, control
+
+    def _listens(self) -> bool:
+        with socket.socket(socket.AF_INET if self.tcp else socket.AF_UNIX) as tried:
+            try:
+                tried.connect(("127.0.0.1", self._port + 1) if self.tcp else f"{self._socket}.ctrl")
+            except OSError:
+                return False
+        return True
 
     def start(self) -> None:
         """Power on, at the place where it was before, if it was."""
         swtpm = tool("swtpm", "swtpm")
-        self.state.mkdir(exist_ok=True)
-        self._port = self._port or _free_port()
+        state = self.folder / "state"
+        state.mkdir(exist_ok=True)
+        server, control = self._ends()
         self._process = subprocess.Popen(
             [
-                *(swtpm.path, "socket", "--tpm2", "--tpmstate", f"dir={self.state}"),
-                *("--server", f"type=tcp,port={self._port},bindaddr=127.0.0.1"),
-                *("--ctrl", f"type=tcp,port={self._port + 1},bindaddr=127.0.0.1"),
+                *(swtpm.path, "socket", "--tpm2", "--tpmstate", f"dir={state}"),
+                *("--server", server, "--ctrl", control),
                 *("--flags", "not-need-init,startup-clear"),
             ],
             env=swtpm.environment,
@@ -71,7 +97,7 @@ class Swtpm:
             stderr=subprocess.PIPE,
         )
         for _ in range(200):
-            with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", self._port + 1)):
+            if self._listens():
                 return
             if self._process.poll() is not None and self._process.stderr is not None:
                 pytest.skip(f"swtpm does not start here: {self._process.stderr.read().decode()}")

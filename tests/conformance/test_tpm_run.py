@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -28,13 +29,14 @@ FORMS = ["ima-buf", "own"]
 
 
 @pytest.fixture
-def swtpm(tmp_path: Path) -> Iterator[Swtpm]:
-    tpm = Swtpm(tmp_path / "state")
-    tpm.start()
-    try:
-        yield tpm
-    finally:
-        tpm.end()
+def swtpm() -> Iterator[Swtpm]:
+    with tempfile.TemporaryDirectory(prefix="swtpm-") as folder:
+        tpm = Swtpm(Path(folder))
+        tpm.start()
+        try:
+            yield tpm
+        finally:
+            tpm.end()
 
 
 @pytest.fixture
@@ -169,7 +171,7 @@ def test_tpm_that_is_not_there_starts_nothing(place: Policed, swtpm: Swtpm) -> N
     swtpm.end()
     done = place.swsgx("run", *_options(place, swtpm), "--", "/bin/touch", place.folder / "started")
     assert done.returncode == 2
-    assert "the TPM cannot be reached: Connection refused" in done.stderr
+    assert "the TPM cannot be reached: " in done.stderr
     assert not (place.folder / "started").exists()
 
 
