@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from swsgx.lsm.audit import Decision, Event, ModeChange, PolicyLoad, Record, Source
+from swsgx.lsm.audit import Decision, Event, ModeChange, PolicyLoad, Record, Source, Traits
 from tests.make.command import Command
 
 TE = """policy_module(acme, 1.0)
@@ -176,6 +176,25 @@ def test_explain_record_tells_the_rule_with_file_line_and_column(files: Command)
     assert "              the record names a.identity:2:1: DEFAULT op=ENCLAVE_INIT action=DENY\n" in ran.out
     assert "              no rule matches, so the DEFAULT decides\n" in ran.out
     assert f"would allow   op=ENCLAVE_INIT mrenclave=sha256:{'00' * 32} action=ALLOW\n" in ran.out
+
+
+def test_explain_record_finds_the_rule_by_what_the_record_says_of_the_enclave(files: Command) -> None:
+    """By the policy of today, wherever the rule stood that day."""
+    Path("a.identity").write_text(
+        f"{IDENTITY}op=ENCLAVE_INIT isvprodid=8 action=ALLOW\nop=ENCLAVE_INIT isvprodid=7 uid=1000 action=DENY\n"
+    )
+    traits = Traits(isvprodid=7, isvsvn=3, debug=False)
+    digest = f"sha256:{'5a' * 32}"
+    source = replace(LOAD.source, digest=digest)
+    Path("log").write_text(log(replace(REFUSED, rule="", uid=1000, traits=traits, source=source)))
+    ran = files("policy", "explain", "a.identity", "--record", "log")
+    assert ran.status == 1
+    for fact in ("uid=1000", f"srcdigest={digest}", "isvprodid=7", "isvsvn=3", "debug=0"):
+        assert f"              {fact}\n" in ran.out
+    rule = "a.identity:4:1: op=ENCLAVE_INIT isvprodid=7 uid=1000 action=DENY"
+    assert f"              by {rule}\n" in ran.out
+    assert "does not tell" not in ran.out
+    assert f"against it    op=ENCLAVE_INIT mrenclave=sha256:{'00' * 32}" in ran.out
 
 
 def test_explain_record_of_what_was_granted(files: Command) -> None:

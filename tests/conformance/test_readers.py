@@ -5,14 +5,11 @@ ausearch and aureport (auditd), evmctl (ima-evm-utils), swtpm, tpm2_pcrread (tpm
 
 from __future__ import annotations
 
-import contextlib
 import datetime
 import hashlib
 import json
 import os
-import socket
 import subprocess
-import time
 import venv
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -24,23 +21,16 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.x509.oid import NameOID
 
 from swsgx.lsm.appraisal import Keyring, PrivateKey, appraise, key_id, read_reference, sign_digest
-from swsgx.lsm.audit import AuditLog, Decision, ModeChange, PolicyLoad, Source
+from swsgx.lsm.audit import AuditLog, Decision, ModeChange, PolicyLoad, Source, Traits
 from swsgx.lsm.audit_reader import read_events
 from swsgx.lsm.measurement import Digest, Entry, Form, encl_aug, encl_init, encl_load, file_entry
 from swsgx.lsm.measurement_list import format_ascii, format_binary, parse_binary, replay
 from swsgx.lsm.measurement_log import MeasurementLog
 from swsgx.lsm.pcr import ALGORITHMS, Tpm
-from tests.conformance.debian_tools import DebianTool, DebianToolUnavailableError, debian_tool
 from tests.conformance.kernel_source import cache_folder
+from tests.conformance.swtpm import Swtpm, tool
 
 pytestmark = [pytest.mark.conformance, pytest.mark.timeout(600)]
-
-
-def _tool(package: str, program: str) -> DebianTool:
-    try:
-        return debian_tool(package, program)
-    except DebianToolUnavailableError as error:
-        pytest.skip(f"{program} is not here, and {error}")
 
 
 # ---- audit records --------------------------------------------------------------------------------------------------
@@ -51,17 +41,39 @@ REFUSAL = Decision(
     pid=711,
     comm="a loader",
     exe="/opt/acme/bin/loader",
+    uid=1000,
     enclave=3,
     offset=0x4000,
     length=0x1000,
     maxprot=5,
     measured=True,
-    source=Source(kind="filemod", path="/opt/acme/lib/a b.so", device=0xFE01, inode=12, offset=0),
+    source=Source(
+        kind="filemod",
+        path="/opt/acme/lib/a b.so",
+        device=0xFE01,
+        inode=12,
+        offset=0,
+        digest=f"sha256:{'5a' * 32}",
+    ),
     scontext="u:r:app_t:s0",
     tcontext="u:object_r:acme_code_t:s0",
     lsm="te",
     rule="te:14",
     errno="EACCES",
+    mrenclave=bytes(32),
+    mrsigner=bytes(32),
+    traits=Traits(
+        sigstruct=bytes(32),
+        isvprodid=7,
+        isvsvn=3,
+        debug=False,
+        provision_key=False,
+        xfrm=3,
+        miscselect=0,
+        size=4096,
+        unmeasured_exec=True,
+        write=False,
+    ),
 )
 
 
@@ -93,20 +105,20 @@ def audit_log(tmp_path: Path) -> Path:
 def test_ausearch_finds_events_by_what_they_say(
     audit_log: Path, options: tuple[str, ...], events: int
 ) -> None:
-    done = _tool("auditd", "ausearch").run("--input", audit_log, *options)
+    done = tool("auditd", "ausearch").run("--input", audit_log, *options)
     assert done.stdout.count("time->") == events, done.stderr
     # And what it prints is read back.
     assert len(read_events(done.stdout)) == events
 
 
 def test_ausearch_decodes_strings_and_leaves_the_hook_as_it_is(audit_log: Path) -> None:
-    done = _tool("auditd", "ausearch").run("--input", audit_log, "-i", "-m", "AVC")
+    done = tool("auditd", "ausearch").run("--input", audit_log, "-i", "-m", "AVC")
     for words in ("comm=a loader ", "op=load ", "path=/opt/acme/lib/a b.so ", "exe=/opt/acme/bin/loader "):
         assert words in done.stdout, done.stdout + done.stderr
 
 
 def test_aureport_counts_the_refusal_under_its_class_and_permissions(audit_log: Path) -> None:
-    done = _tool("auditd", "aureport").run("--input", audit_log, "--avc")
+    done = tool("auditd", "aureport").run("--input", audit_log, "--avc")
     (row,) = [line for line in done.stdout.splitlines() if line.startswith("1.")]
     for word in ("u:r:app_t:s0", "enclave", "execute", "u:object_r:acme_code_t:s0", "denied"):
         assert word in row
@@ -155,7 +167,7 @@ def _entries(form: Form) -> list[Entry]:
 def test_evmctl_replays_either_form_to_our_registers_and_to_no_others(
     tmp_path: Path, form: Form, algorithm: str
 ) -> None:
-    evmctl = _tool("ima-evm-utils", "evmctl")
+    evmctl = tool("ima-evm-utils", "evmctl")
     (tmp_path / "list").write_bytes(format_binary(_entries(form)))
     for name, entries in (("right", _entries(form)), ("wrong", _entries(form)[::-1])):
         (tmp_path / name).write_text(replay(entries).text(algorithm))
@@ -169,7 +181,7 @@ def test_evmctl_replays_either_form_to_our_registers_and_to_no_others(
 
 
 def test_evmctl_shows_the_buffer_form_whole_and_of_our_own_templates_a_part(tmp_path: Path) -> None:
-    evmctl = _tool("ima-evm-utils", "evmctl")
+    evmctl = tool("ima-evm-utils", "evmctl")
     (tmp_path / "pcrs").write_text(replay([]).text("sha1"))
     for form, unshown in ((Form.IMA_BUF, False), (Form.OWN, True)):
         (tmp_path / "list").write_bytes(format_binary(_entries(form)))
@@ -271,55 +283,18 @@ def test_keylime_refuses_templates_that_it_does_not_know(
 # ---- a TPM ----------------------------------------------------------------------------------------------------------
 
 
-def _free_port() -> int:
-    """One that is free, and whose successor is too: tpm2-tools expects the control port there."""
-    for _ in range(50):
-        with socket.socket() as first, socket.socket() as second:
-            first.bind(("127.0.0.1", 0))
-            port: int = first.getsockname()[1]
-            with contextlib.suppress(OSError, OverflowError):
-                second.bind(("127.0.0.1", port + 1))
-                return port
-    pytest.fail("no two free ports after one another")
-
-
 @pytest.fixture
-def swtpm(tmp_path: Path) -> Iterator[str]:
-    """A TPM's TCTI."""
-    tool = _tool("swtpm", "swtpm")
-    (tmp_path / "state").mkdir()
-    port = _free_port()
-    with subprocess.Popen(
-        [
-            *(tool.path, "socket", "--tpm2", "--tpmstate", f"dir={tmp_path}/state"),
-            *("--server", f"type=tcp,port={port},bindaddr=127.0.0.1"),
-            *("--ctrl", f"type=tcp,port={port + 1},bindaddr=127.0.0.1"),
-            *("--flags", "not-need-init,startup-clear"),
-        ],
-        env=tool.environment,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-    ) as process:
-        try:
-            for _ in range(200):
-                with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port + 1)):
-                    break
-                if process.poll() is not None and process.stderr is not None:
-                    pytest.skip(f"swtpm does not start here: {process.stderr.read().decode()}")
-                time.sleep(0.05)
-            yield f"swtpm:host=127.0.0.1,port={port}"
-        finally:
-            process.terminate()
+def swtpm(tmp_path: Path) -> Iterator[Swtpm]:
+    tpm = Swtpm(tmp_path, tcp=True)
+    tpm.start()
+    try:
+        yield tpm
+    finally:
+        tpm.end()
 
 
-def _pcrread(tcti: str, algorithm: str) -> bytes:
-    done = _tool("tpm2-tools", "tpm2_pcrread").run(f"{algorithm}:10", TPM2TOOLS_TCTI=tcti)
-    assert done.returncode == 0, done.stderr
-    return bytes.fromhex(done.stdout.rpartition("0x")[2].strip())
-
-
-def test_list_replays_to_what_tpm2_pcrread_finds_in_the_tpm(tmp_path: Path, swtpm: str) -> None:
-    tpm = Tpm(swtpm)
+def test_list_replays_to_what_tpm2_pcrread_finds_in_the_tpm(tmp_path: Path, swtpm: Swtpm) -> None:
+    tpm = Tpm(swtpm.tcti)
     with MeasurementLog(tmp_path / "list", tpm) as log:
         for entry in _entries(Form.IMA_BUF):
             log.add(entry)
@@ -327,23 +302,21 @@ def test_list_replays_to_what_tpm2_pcrread_finds_in_the_tpm(tmp_path: Path, swtp
     replayed = replay(parse_binary((tmp_path / "list").read_bytes()))
     assert set(tpm.algorithms) <= set(ALGORITHMS)
     for algorithm in tpm.algorithms:
-        assert _pcrread(swtpm, algorithm) == replayed.read(algorithm, 10)
+        assert swtpm.pcr(algorithm) == replayed.read(algorithm, 10)
     # The next run finds list and TPM agreeing, and goes on.
-    tpm = Tpm(swtpm)
+    tpm = Tpm(swtpm.tcti)
     with MeasurementLog(tmp_path / "list", tpm) as log:
         log.add(_entries(Form.OWN)[1])
     tpm.close()
-    assert _pcrread(swtpm, "sha256") == replay(parse_binary((tmp_path / "list").read_bytes())).read(
-        "sha256", 10
-    )
+    assert swtpm.pcr("sha256") == replay(parse_binary((tmp_path / "list").read_bytes())).read("sha256", 10)
 
 
-def test_tpm_reads_its_registers_to_us_as_to_tpm2_pcrread(swtpm: str) -> None:
-    tpm = Tpm(swtpm)
+def test_tpm_reads_its_registers_to_us_as_to_tpm2_pcrread(swtpm: Swtpm) -> None:
+    tpm = Tpm(swtpm.tcti)
     tpm.extend(10, {name: hashlib.new(name, b"a").digest() for name in tpm.algorithms})
     ours = {name: tpm.read(name, 10) for name in tpm.algorithms}
     tpm.close()
-    assert ours == {name: _pcrread(swtpm, name) for name in ours}
+    assert ours == {name: swtpm.pcr(name) for name in ours}
 
 
 # ---- signatures -----------------------------------------------------------------------------------------------------
@@ -372,7 +345,7 @@ def _key_files(key: PrivateKey, folder: Path) -> None:
 @pytest.mark.parametrize("kind", KEYS)
 @pytest.mark.parametrize("algorithm", ["sha256", "sha512"])
 def test_signature_that_evmctl_made_is_accepted(tmp_path: Path, kind: str, algorithm: str) -> None:
-    evmctl = _tool("ima-evm-utils", "evmctl")
+    evmctl = tool("ima-evm-utils", "evmctl")
     _key_files(KEYS[kind](), tmp_path)
     file = tmp_path / "file"
     file.write_bytes(b"the contents")
@@ -389,7 +362,7 @@ def test_signature_that_evmctl_made_is_accepted(tmp_path: Path, kind: str, algor
 @pytest.mark.parametrize("kind", KEYS)
 @pytest.mark.parametrize("algorithm", ["sha256", "sha512"])
 def test_signature_of_ours_is_accepted_by_evmctl(tmp_path: Path, kind: str, algorithm: str) -> None:
-    evmctl = _tool("ima-evm-utils", "evmctl")
+    evmctl = tool("ima-evm-utils", "evmctl")
     key = KEYS[kind]()
     _key_files(key, tmp_path)
     file = tmp_path / "file"
@@ -402,7 +375,7 @@ def test_signature_of_ours_is_accepted_by_evmctl(tmp_path: Path, kind: str, algo
 
 
 def test_digest_that_evmctl_stored_is_accepted_where_a_digest_will_do(tmp_path: Path) -> None:
-    evmctl = _tool("ima-evm-utils", "evmctl")
+    evmctl = tool("ima-evm-utils", "evmctl")
     file = tmp_path / "file"
     file.write_bytes(b"the contents")
     done = evmctl.run("ima_hash", "-a", "sha512", file)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -112,6 +113,16 @@ def test_what_cannot_be_opened_is_told_and_leaves_nothing_open(files: list[str],
     assemble(files, measurements=listed).close()
 
 
+def test_tpm_that_would_never_be_extended_is_an_error(files: list[str], tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="no policy measures anything, so this TPM would never be extended"):
+        assemble(files[:2], tcti="nonsense")
+    appraises = tmp_path / "appraises.integrity"
+    appraises.write_text("dont_measure func=ENCLAVE_AUG\nappraise func=ENCLAVE_LOAD\n")
+    with pytest.raises(ValueError, match="would never be extended"):
+        assemble([str(appraises)], measurements=tmp_path / "list", tcti="nonsense")
+    assert not (tmp_path / "list").exists()
+
+
 def test_loading_is_audited_file_by_file(files: list[str], tmp_path: Path) -> None:
     log = tmp_path / "audit"
     assemble(files, audit=log).close()
@@ -146,8 +157,41 @@ def test_permissive_refuses_nothing_and_the_mode_can_change(files: list[str], tm
         made.enforce(True)
         assert made.stack.decide(event).reason is not None
         assert made.stack.generation > generation
-    [change] = [one for one in records(tmp_path / "audit") if isinstance(one, ModeChange)]
-    assert (change.enforcing, change.was) == (True, False)
+    changes = [one for one in records(tmp_path / "audit") if isinstance(one, ModeChange)]
+    assert [(change.enforcing, change.was) for change in changes] == [(False, True), (True, False)]
+
+
+def test_log_of_a_permissive_run_says_so_before_anything_is_refused(files: list[str], tmp_path: Path) -> None:
+    for enforcing, modes in ((True, []), (False, [False])):
+        log = tmp_path / str(enforcing)
+        assemble(files, enforcing=enforcing, audit=log).close()
+        assert [one.enforcing for one in records(log) if isinstance(one, ModeChange)] == modes
+
+
+def test_who_logged_in_is_told_with_a_policy_and_with_a_mode(
+    files: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = Path.read_text
+
+    def told(path: Path, *how: Any, **more: Any) -> str:
+        known = {"/proc/self/loginuid": "1000", "/proc/self/sessionid": "3\n"}
+        return known.get(str(path)) or real(path, *how, **more)
+
+    monkeypatch.setattr(Path, "read_text", told)
+    assemble(files, enforcing=False, audit=tmp_path / "one").close()
+    found = [(one.auid, one.ses) for one in records(tmp_path / "one") if not isinstance(one, Decision)]
+    assert found == [(1000, 3)] * 4
+
+    def missing(path: Path, *how: Any, **more: Any) -> str:
+        if str(path).startswith("/proc/self/"):
+            raise FileNotFoundError(path)
+        return real(path, *how, **more)
+
+    monkeypatch.setattr(Path, "read_text", missing)
+    assemble(files, enforcing=False, audit=tmp_path / "two").close()
+    unset = (1 << 32) - 1
+    found = [(one.auid, one.ses) for one in records(tmp_path / "two") if not isinstance(one, Decision)]
+    assert found == [(unset, unset)] * 4
 
 
 # Reloading.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import string
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -19,6 +20,7 @@ from swsgx.lsm.audit import (
     PolicyLoad,
     Record,
     Source,
+    Traits,
     untrusted,
 )
 from swsgx.lsm.audit_reader import AuditSyntaxError, lost_serials, read_events, sift_events
@@ -58,6 +60,37 @@ def test_refusal_is_an_avc_line_and_an_enclave_line_with_one_serial() -> None:
         'type=ENCLAVE msg=audit(1700000000.123:42): lsm=te rule="te:14" mrenclave=? mrsigner=? '
         "res=deny errno=EACCES\n"
     )
+
+
+def test_record_tells_the_user_and_what_is_known_of_the_enclave_besides() -> None:
+    traits = Traits(
+        sigstruct=b"\1" * 32,
+        isvprodid=7,
+        isvsvn=0,
+        debug=False,
+        provision_key=True,
+        xfrm=3,
+        miscselect=0,
+        size=4096,
+        unmeasured_exec=False,
+        write=True,
+    )
+    avc, enclave = Event(42, MOMENT, replace(REFUSAL, uid=1000, traits=traits)).text().splitlines()
+    assert ' for  pid=711 uid=1000 comm="loader" exe=' in avc
+    assert (
+        f" mrsigner=? sigstruct=sha256:{'01' * 32} isvprodid=7 isvsvn=0 debug=0 provision_key=1 " in enclave
+    )
+    assert " xfrm=0x3 miscselect=0x0 size=0x1000 unmeasured_exec=0 write=1 res=deny errno=EACCES" in enclave
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [("debug", "2"), ("isvprodid", "x"), ("sigstruct", "sha256:00"), ("write", "TRUE"), ("other", "1")],
+)
+def test_trait_that_is_none_is_damage(field: str, value: str) -> None:
+    text = Event(42, MOMENT, REFUSAL).text()
+    with pytest.raises(AuditSyntaxError):
+        read_events(text.replace("res=deny", f"{field}={value} res=deny"))
 
 
 def test_refusal_that_is_only_noted_is_denied_and_permissive_and_allowed() -> None:
@@ -102,6 +135,16 @@ def test_file_source_has_path_device_inode_offset_and_digest() -> None:
 )
 def test_untrusted_string_is_quoted_or_in_hexadecimal_by_the_kernels_rule(text: str, written: str) -> None:
     assert untrusted(text) == written
+
+
+def test_file_without_a_name_is_said_to_be_deleted_and_no_rule_is_about_it() -> None:
+    source = Source(kind="file", path="/a", offset=0, deleted=True, digest="sha256:00ff")
+    decision = Decision(hook="load", permissions=("execute",), pid=1, comm="a", lsm="te", source=source)
+    text = Event(1, MOMENT, decision).text()
+    assert 'src=file path="/a" dev=00:00 ino=0 fileoff=0x0 deleted=1 srcdigest=sha256:00ff' in text
+    assert not source.named
+    assert replace(source, deleted=False).named
+    assert not replace(source, deleted=False, kind="memfd").named
 
 
 def test_label_with_a_space_cannot_add_a_field() -> None:
@@ -236,7 +279,23 @@ sources = st.builds(
     device=st.builds(os.makedev, st.integers(0, 0xFFF), st.integers(0, 0xFFFFF)),
     inode=st.integers(0, 2**64 - 1),
     offset=numbers,
+    deleted=st.booleans(),
     digest=digests,
+)
+flags = st.none() | st.booleans()
+shorts = st.none() | st.integers(0, 0xFFFF)
+traits = st.builds(
+    Traits,
+    sigstruct=st.just(b"") | st.binary(min_size=32, max_size=32),
+    isvprodid=shorts,
+    isvsvn=shorts,
+    debug=flags,
+    provision_key=flags,
+    xfrm=numbers,
+    miscselect=numbers,
+    size=numbers,
+    unmeasured_exec=flags,
+    write=flags,
 )
 decisions = st.builds(
     Decision,
@@ -245,6 +304,7 @@ decisions = st.builds(
     pid=st.integers(0, 2**22),
     comm=strings,
     exe=strings,
+    uid=st.none() | st.integers(0, 2**32 - 1),
     enclave=numbers,
     offset=numbers,
     length=numbers,
@@ -257,6 +317,7 @@ decisions = st.builds(
     rule=strings,
     mrenclave=st.just(b"") | st.binary(min_size=32, max_size=32),
     mrsigner=st.just(b"") | st.binary(min_size=32, max_size=32),
+    traits=traits,
     denied=st.booleans(),
     permissive=st.booleans(),
     errno=st.sampled_from(["", "EACCES", "EPERM"]),

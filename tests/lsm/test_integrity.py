@@ -80,6 +80,15 @@ def test_code_is_measured_once_for_each_enclave_source_and_ceiling() -> None:
     assert len(log.entries) == 5
 
 
+@pytest.mark.parametrize("origin", [None, from_file("/one"), from_file("/one", kind=OriginClass.FILEMOD)])
+def test_code_that_is_not_in_mrenclave_is_not_behind_an_entry_that_says_it_is(origin: Origin | None) -> None:
+    module, log = integrity(LOAD)
+    for page, measured in enumerate((True, True, False, True, False)):
+        module.commit(load_event(USER, origin, offset=page * PAGE_SIZE, measured=measured), OK)
+    told = [(fields["measured"], fields["offset"]) for _, fields in log.fields()]
+    assert told == [(1, 0), (0, 2 * PAGE_SIZE)]
+
+
 def test_an_entry_has_the_digest_of_the_file_and_of_what_was_copied() -> None:
     module, log = integrity(LOAD + "measure func=ENCLAVE_INIT pcr=11\n")
     origin = from_file("/one", b"whole file")
@@ -279,12 +288,44 @@ def test_sigstructs_are_appraised_and_those_without_a_file_are_not() -> None:
     assert says(module, init_event(USER, None)) is None
 
 
+@pytest.mark.parametrize("policy", [APPRAISE, LOAD], ids=["appraised", "measured"])
+def test_enclave_whose_sources_were_forgotten_is_not_initialised(
+    policy: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever begins very many enclaves does not get past the second look at a file."""
+    monkeypatch.setattr("swsgx.lsm.integrity._REMEMBERED", 3)
+    module, _ = integrity(policy)
+    origin = from_file("/one")
+    assert isinstance(origin.file, MadeFile)
+
+    def added(enclave: int) -> None:
+        event = load_event(USER, origin, enclave=enclave)
+        assert says(module, event) is None
+        module.commit(event, OK)
+
+    for enclave in (1, 2, 3):
+        added(enclave)
+    for enclave in (4, 5):
+        added(enclave)
+    for enclave in (1, 2):
+        refused = says(module, init_event(USER, None, enclave=enclave))
+        assert refused is not None
+        assert "forgotten" in refused.found
+    # What is added to it afterwards does not make it known again.
+    added(2)
+    assert says(module, init_event(USER, None, enclave=2)) is not None
+    for enclave in (4, 5):
+        event = init_event(USER, None, enclave=enclave)
+        assert says(module, event) is None
+        module.commit(event, OK)
+
+
 def test_a_file_is_hashed_once_and_once_again_at_init_however_many_blocks_it_has() -> None:
     module, _ = integrity(LOAD + APPRAISE)
     counted: list[str] = []
 
     class Counting(MadeFile):
-        def digest(self, algorithm: str) -> bytes:
+        def digest(self, algorithm: str, *, most: int | None = None) -> bytes:
             counted.append(algorithm)
             return super().digest(algorithm)
 

@@ -35,7 +35,7 @@ from swsgx.lsm.measurement_list import (
     parse_binary,
     replay,
 )
-from swsgx.lsm.measurement_log import MeasurementLog
+from swsgx.lsm.measurement_log import MeasurementLog, UnfiledLog
 from swsgx.lsm.pcr import ALGORITHMS, PcrError, SoftwarePcrs
 
 FILE = Digest("sha256", hashlib.sha256(b"a file").digest())
@@ -271,6 +271,72 @@ def test_nothing_is_added_after_an_entry_that_was_not_extended(tmp_path: Path) -
         ):
             log.add(INIT.entry())
     assert len(parse_binary((tmp_path / "list").read_bytes())) == 1
+
+
+def test_nothing_is_measured_without_a_file_after_an_entry_that_was_not_extended(tmp_path: Path) -> None:
+    (tmp_path / "list").touch()
+    pcrs = _Failing(tmp_path / "list")
+    log = UnfiledLog(pcrs)
+    log.add(LOAD.entry())
+    pcrs.fails = True
+    with pytest.raises(PcrError, match="the TPM is gone"):
+        log.add(LOAD.entry())
+    pcrs.fails = False
+    with pytest.raises(MeasurementError, match="nothing is measured after entry 2, which was not extended"):
+        log.add(INIT.entry())
+    assert len(log.entries) == 2
+    assert pcrs.text("sha256") == replay([LOAD.entry()]).text("sha256")
+
+
+class _Hardware:
+    """Registers that keep their values from run to run, and that others extend too."""
+
+    algorithms = ("sha1", "sha256")
+
+    def __init__(self) -> None:
+        self.pcrs = SoftwarePcrs(self.algorithms)
+        self.reads = 0
+
+    def extend(self, pcr: int, digests: Mapping[str, bytes]) -> None:
+        self.pcrs.extend(pcr, digests)
+
+    def read(self, algorithm: str, pcr: int) -> bytes:
+        self.reads += 1
+        return self.pcrs.read(algorithm, pcr)
+
+    def extended_by_others(self, pcr: int) -> None:
+        self.extend(pcr, {name: hashlib.new(name, b"others").digest() for name in self.algorithms})
+
+
+def test_register_that_others_have_extended_is_not_extended(tmp_path: Path) -> None:
+    pcrs = _Hardware()
+    pcrs.extended_by_others(10)
+    with MeasurementLog(tmp_path / "list", pcrs) as log:
+        with pytest.raises(MeasurementError, match=r"does not lead to the TPM's PCR 10 .*another with pcr="):
+            log.check({10})
+        with pytest.raises(MeasurementError, match=r"does not lead to the TPM's PCR 10"):
+            log.add(LOAD.entry())
+        before = pcrs.pcrs.text("sha256")
+        assert (tmp_path / "list").read_bytes() == b""
+        assert pcrs.pcrs.text("sha256") == before
+        # Another one is where a list begins.
+        log.check({11})
+        assert log.add(LOAD.entry(pcr=11)) == 1
+
+
+def test_register_is_compared_with_the_list_once(tmp_path: Path) -> None:
+    pcrs = _Hardware()
+    with MeasurementLog(tmp_path / "list", pcrs) as log:
+        for _ in range(3):
+            log.add(LOAD.entry())
+        assert pcrs.reads == len(pcrs.algorithms)
+    with MeasurementLog(tmp_path / "list", pcrs) as log:
+        log.check({10})
+        assert pcrs.reads == 2 * len(pcrs.algorithms)
+        log.add(LOAD.entry())
+    pcrs.extended_by_others(10)
+    with pytest.raises(MeasurementError, match="does not lead to"):
+        MeasurementLog(tmp_path / "list", pcrs)
 
 
 def test_write_that_fails_is_one_sentence_and_extends_nothing(tmp_path: Path) -> None:

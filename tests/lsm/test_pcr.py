@@ -135,3 +135,28 @@ def test_answer_that_is_none_is_an_error_of_one_sentence(where: Path, answer: by
     with pytest.raises(PcrError, match=r"bytes that are no answer|is cut off"):
         Tpm(f"swtpm:path={where}")
     served.stop()
+
+
+@pytest.mark.parametrize("answer", [b"", b"\x80\x01", _answer(b"")[:-2]])
+def test_tpm_that_has_not_answered_is_not_asked_again(where: Path, answer: bytes) -> None:
+    served = _Scripted(where, [_answer(_BANKS), answer])
+    tpm = Tpm(f"swtpm:path={where}")
+    digests = {"sha256": bytes(32)}
+    with pytest.raises(PcrError, match="bytes that are no answer"):
+        tpm.extend(10, digests)
+    served.stop()
+    for again in (lambda: tpm.extend(10, digests), lambda: tpm.read("sha256", 10)):
+        with pytest.raises(PcrError, match="it is not asked again"):
+            again()
+    tpm.close()
+    assert len(served.commands) == 2
+
+
+def test_tpm_that_refuses_a_command_is_asked_the_next(where: Path) -> None:
+    served = _Scripted(where, [_answer(_BANKS), _answer(b"", 0x922), _answer(b"")])
+    tpm = Tpm(f"swtpm:path={where}")
+    with pytest.raises(PcrError, match="refused command 0x182 with 0x922"):
+        tpm.extend(10, {"sha256": bytes(32)})
+    tpm.extend(10, {"sha256": bytes(32)})
+    tpm.close()
+    served.stop()

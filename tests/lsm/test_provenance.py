@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ctypes
+import errno
+import fcntl
 import hashlib
 import itertools
 import mmap
@@ -13,6 +15,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -31,12 +34,29 @@ from swsgx.lsm.file_facts import (
     parse_mounts,
 )
 from swsgx.lsm.pagemap import PageState, page_states, runs
-from swsgx.lsm.provenance import Extent, Provenance, Vma, kind_of, parse_maps_line
+from swsgx.lsm.provenance import Extent, Provenance, Vma, kind_of
+from swsgx.native.mappings import Mapping, mappings
 
 PAGE = 4096
+PROCMAP_QUERY = 0xC068_6611
 HERE = os.getpid()
 
 Map = Callable[..., int]
+
+
+@pytest.fixture(autouse=True, params=["one mapping is asked for", "all are read"])
+def _kernel(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Linux 6.11 or newer, if this is one; and an older one."""
+    if request.param == "one mapping is asked for":
+        return
+    real = fcntl.ioctl
+
+    def older(fd: Any, number: int, *arguments: Any) -> Any:
+        if number == PROCMAP_QUERY:
+            raise OSError(errno.ENOTTY, "not here")
+        return real(fd, number, *arguments)
+
+    monkeypatch.setattr(fcntl, "ioctl", older)
 
 
 @pytest.fixture
@@ -265,11 +285,34 @@ def test_range_over_two_mappings_and_a_hole_is_judged_extent_by_extent(file: Pat
     assert extents[1].offset == PAGE
 
 
+def test_range_over_several_mappings_and_holes_is_told_in_its_order(file: Path, mapped: Map) -> None:
+    fd = _opened(file)
+    base = mapped(-1, 6 * PAGE)
+    at = ctypes.CDLL(None, use_errno=True)
+    at.mmap.restype, at.mmap.argtypes = ctypes.c_void_p, [ctypes.c_void_p, *[ctypes.c_long] * 5]
+    at.munmap.argtypes = [ctypes.c_void_p, ctypes.c_long]
+    fixed = mmap.MAP_PRIVATE | 0x10
+    assert at.mmap(base + PAGE, PAGE, mmap.PROT_READ, fixed, fd, 2 * PAGE) == base + PAGE
+    assert at.munmap(base + 3 * PAGE, PAGE) == 0
+    os.close(fd)
+    looked = Provenance(HERE)
+    for start, count in ((0, 6), (1, 4), (2, 2), (3, 1)):
+        extents = looked.extents(base + start * PAGE, count * PAGE)
+        kinds = "".join(e.kind.value[0] * (e.length // PAGE) for e in extents)
+        assert kinds == "afauaa"[start : start + count]
+        assert [e.start for e in extents] == [
+            base + start * PAGE + sum(e.length for e in extents[:n]) for n in range(len(extents))
+        ]
+    (whole,) = looked.extents(base + PAGE, PAGE)
+    assert (whole.offset, whole.path) == (2 * PAGE, str(file))
+    # The hole is filled again, so that who unmaps all of it meets nobody else's.
+    assert at.mmap(base + 3 * PAGE, PAGE, 0, fixed | mmap.MAP_ANONYMOUS, -1, 0) == base + 3 * PAGE
+
+
 def test_vdso_is_unknown() -> None:
-    for line in Path("/proc/self/maps").read_text().splitlines():
-        vma = parse_maps_line(line)
-        if vma.path == "[vdso]":
-            assert _one(Provenance(HERE).extents(vma.start, PAGE)).kind is OriginClass.UNKNOWN
+    for mapping in mappings(HERE):
+        if mapping.path == "[vdso]":
+            assert _one(Provenance(HERE).extents(mapping.start, PAGE)).kind is OriginClass.UNKNOWN
             return
     pytest.skip("this process has no vDSO; boot without vdso=0")
 
@@ -477,9 +520,8 @@ def test_file_that_does_not_hold_still_has_no_digest(file: Path, monkeypatch: py
 # ---- lines and entries ----------------------------------------------------------------------------------------------
 
 
-def test_line_of_maps_is_taken_apart_with_spaces_in_its_path() -> None:
-    line = "7f00-8f00 r-xp 00002000 fe:01 42                         /a/b c (deleted)\n"
-    vma = parse_maps_line(line)
+def test_mapping_has_its_device_as_a_number() -> None:
+    vma = Vma.of(Mapping(0x7F00, 0x8F00, "r-xp", 0x2000, "fe:01", 42, "/a/b c (deleted)"))
     assert vma == Vma(0x7F00, 0x8F00, "r-xp", 0x2000, os.makedev(0xFE, 1), 42, "/a/b c (deleted)")
     assert not vma.shared
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
+from dataclasses import replace
 
 import pytest
 
@@ -201,6 +202,25 @@ def test_an_enclave_is_called_by_its_transition_else_like_its_sigstruct() -> Non
     assert label is not None
     assert label.name == "made_t"
     assert te().label(init_event(USER, None)) is None
+
+
+def test_the_transition_that_gave_the_enclave_its_type_is_among_the_rules_of_its_init() -> None:
+    module = te(
+        "allow user_t { sig_t made_t } : enclave init;",
+        "type_transition user_t sig_t : enclave encl_t;",
+        "allow encl_t self : enclave augexec;",
+    )
+
+    def rules(origin: Origin, label: str) -> tuple[str, ...]:
+        answer = ask(module, init_event(USER, origin, label=label))
+        assert isinstance(answer, Allow)
+        return answer.because
+
+    assert rules(SIG, "encl_t") == ("m.te:6", "m.te:7", "m.te:8")
+    # An identity rule has called it something else; nothing but the SIGSTRUCT's own type; a SIGSTRUCT in no file.
+    assert rules(SIG, "made_t") == ("m.te:6",)
+    assert rules(replace(SIG, path="/x", label="made_t"), "made_t") == ("m.te:6",)
+    assert rules(Origin(kind=OriginClass.ANON), "encl_t") == ("m.te:8",)
 
 
 def test_grants_are_what_the_enclave_may_do_to_itself() -> None:

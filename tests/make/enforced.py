@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -66,7 +66,7 @@ class MadeFile:
     contents: bytes
     attributes: dict[str, bytes] = field(default_factory=dict)
 
-    def digest(self, algorithm: str) -> bytes:
+    def digest(self, algorithm: str, *, most: int | None = None) -> bytes:
         return hashlib.new(algorithm, self.contents).digest()
 
     def attribute(self, name: str) -> bytes | None:
@@ -106,11 +106,16 @@ ANON = Origin(kind=OriginClass.ANON)
 
 @dataclass
 class Enforced:
-    """A world whose driver asks the assembled modules, or nobody."""
+    """A world whose driver asks the assembled modules, or nobody.
+
+    Attributes:
+        files: of the policy.
+    """
 
     world: World
     made: Assembled | None
     audit: Path
+    files: tuple[str, ...] = ()
     _read: int = 0
     _spaces: dict[Subject, AddressSpace] = field(default_factory=dict)
 
@@ -278,6 +283,7 @@ def enforced(
     mrenclave: bytes | None = None,
     te: str = "",
     integrity_text: str = "",
+    learned: Mapping[str, str] | None = None,
     profile: Profile = UPSTREAM_6_12,
 ) -> Enforced:
     """A world under Acme's policy; ``enforcing`` None is the plain driver.
@@ -291,20 +297,26 @@ def enforced(
         mrenclave: of the enclave that is called jit_encl_t.
         te: statements more.
         integrity_text: an integrity policy of the test's own.
+        learned: files that ``swsgx policy learn`` has proposed, by kind; they are used as docs/policy.md says.
         profile: of the driver.
     """
     world, audit = make_world(profile), folder / "audit.log"
-    made = None
+    made, files = None, []
     if enforcing is not None:
         signer = mrsigner(sign(unsigned(bytes(32), SigstructOptions()), signing_key()))
         files = [examples / "acme.te"]
+        new = dict(learned) if learned is not None else {}
+        for kind in ("integrity", "te"):
+            if kind in new:
+                (folder / f"learned.{kind}").write_text(new[kind], encoding="utf-8")
+                files.insert(0, folder / f"learned.{kind}")
         (folder / "site.te").write_text(SITE + te, encoding="ascii")
         files.append(folder / "site.te")
         if identity:
             text = (examples / "acme.identity").read_text(encoding="ascii").replace(_SIGNER, signer.hex())
             if mrenclave is not None:
                 text = text.replace(_MRENCLAVE, mrenclave.hex())
-            (folder / "acme.identity").write_text(text, encoding="ascii")
+            (folder / "acme.identity").write_text(new.get("identity", text), encoding="utf-8")
             files.append(folder / "acme.identity")
         if integrity:
             files.append(examples / "acme.integrity")
@@ -320,4 +332,4 @@ def enforced(
         )
         world.driver.security = made.stack
     world.task.subject = BUILDER
-    return Enforced(world, made, audit)
+    return Enforced(world, made, audit, tuple(map(str, files)))

@@ -1,41 +1,98 @@
-"""Questions to a policy as modules ask them, and the records of their refusals: what an audit log is made of."""
+"""Questions to a policy as the driver asks them, answered and recorded by the real modules: what logs are made of.
+
+There is no driver: events are made by hand, and what the modules say of them is all that there is. All goes on after a
+refusal, as in permissive mode.
+"""
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass, field
-from typing import Any
 
-from swsgx.lsm.audit import Decision, Source
-from swsgx.lsm.policy.identity import IdentityFacts
+import numpy as np
+
+from swsgx.isa.address import PAGE_SIZE, Linaddr
+from swsgx.isa.flags import Attributes, PageType
+from swsgx.linux.security import (
+    NO_GRANTS,
+    Answer,
+    Create,
+    EnclaveFacts,
+    Event,
+    Grant,
+    Identity,
+    Map,
+    Open,
+    Origin,
+    OriginClass,
+    PageFlag,
+    PageRange,
+    Provision,
+    Subject,
+)
+from swsgx.lsm import audit, decision
+from swsgx.lsm.audit import AuditLog
+from swsgx.lsm.identity import IdentityRules
+from swsgx.lsm.labels import Labels
 from swsgx.lsm.policy.load import PolicySet
-from swsgx.lsm.policy.te import DEVICE, UNLABELED, TeStore
+from swsgx.lsm.records import DecisionWriter
+from swsgx.lsm.stack import Mode, Stack
+from swsgx.lsm.te import OwnPolicy, TypeEnforcement
+from tests.make.events import init_event, load_event
 
-_MAPS = ((1, "map_read"), (2, "map_write"), (4, "map_exec"))
+_BASE, _PAGES = 0x10000, 4
+_ATTRIBUTES = int(Attributes.MODE64BIT)
+_NEW = EnclaveFacts(number=1)
+_BUILDING = EnclaveFacts(number=1, base=_BASE, size=_PAGES * PAGE_SIZE, attributes=_ATTRIBUTES)
+#: What pages of an initialised enclave have been that need a grant to be executed.
+_HAVE_BEEN = {"execdirty": PageFlag.EVER_W, "augexec": PageFlag.EVER_W | PageFlag.AUGMENTED}
 
 
-def _subject(te: TeStore, exe: str) -> str:
-    return te.subject_type(exe=exe)[0]
+class _Recorder:
+    """Keeps records, as they would be written."""
+
+    def __init__(self, labels: Labels) -> None:
+        self._writer = DecisionWriter(_NO_LOG)
+        self._writer.labels = labels
+        self.told: list[audit.Decision] = []
+
+    def record(self, made: decision.Decision) -> None:
+        self.told.append(self._writer.record_of(made))
 
 
-def _record(
-    te: TeStore,
-    exe: str,
-    hook: str,
-    target: str,
-    lacking: list[str],
-    source: Source | None = None,
-    **more: Any,
-) -> Decision:
-    facts: dict[str, Any] = {"lsm": "te", "errno": "EACCES", "comm": "x", "pid": 7, "enclave": 1, **more}
-    return Decision(
-        hook=hook,
-        permissions=tuple(lacking),
-        exe=exe,
-        scontext=_subject(te, exe),
-        tcontext=target,
-        source=source if source is not None else Source(),
-        **facts,
-    )
+class _NoLog(AuditLog):
+    """A log that is never written."""
+
+    def __init__(self) -> None:
+        """Nothing is opened."""
+
+
+_NO_LOG = _NoLog()
+
+
+class _Asked:
+    """The modules of a policy, permissive, and what they record."""
+
+    def __init__(self, policy: PolicySet) -> None:
+        assert policy.te is not None
+        labels = Labels(policy.te)
+        modules = [TypeEnforcement(OwnPolicy(labels))]
+        named = [IdentityRules(policy.identity, labels)] if policy.identity is not None else []
+        self._recorder = _Recorder(labels)
+        self._stack = Stack([*modules, *named], mode=Mode.PERMISSIVE, audit=self._recorder)
+
+    @property
+    def told(self) -> list[audit.Decision]:
+        return self._recorder.told
+
+    def ask(self, event: Event) -> Answer:
+        answer = self._stack.decide(event)
+        assert answer.reason is None
+        return answer
+
+
+def _subject(exe: str) -> Subject:
+    return Subject(7, 1000, exe, comm="x")
 
 
 @dataclass(frozen=True)
@@ -45,11 +102,22 @@ class OnDevice:
     exe: str
     permission: str
 
-    def refusals(self, policy: PolicySet) -> list[Decision]:
-        assert policy.te is not None
-        if policy.te.query(_subject(policy.te, self.exe), DEVICE, self.permission).allowed:
-            return []
-        return [_record(policy.te, self.exe, self.permission, DEVICE, [self.permission], enclave=None)]
+    def refusals(self, policy: PolicySet) -> list[audit.Decision]:
+        asked, subject = _Asked(policy), _subject(self.exe)
+        events = {
+            "open": Open(subject=subject, node="/dev/sgx_enclave"),
+            "create": Create(
+                subject=subject,
+                enclave=_NEW,
+                size=_BUILDING.size,
+                attributes=_ATTRIBUTES,
+                xfrm=3,
+                miscselect=0,
+            ),
+            "provision": Provision(subject=subject, enclave=_BUILDING),
+        }
+        asked.ask(events[self.permission])
+        return asked.told
 
 
 @dataclass(frozen=True)
@@ -61,28 +129,25 @@ class AddsPages:
     maxprot: int
     modified: bool = False
 
-    @property
-    def permissions(self) -> list[str]:
-        if not self.maxprot & 4:
-            return ["load"]
-        return ["load", "execute", *(["execmod"] if self.modified else ())]
-
-    def refusals(self, policy: PolicySet) -> list[Decision]:
-        te = policy.te
-        assert te is not None
-        subject, target = _subject(te, self.exe), te.file_type(self.path)[0]
-        lacking = [name for name in self.permissions if not te.query(subject, target, name).allowed]
-        if not lacking:
-            return []
-        source = Source(kind="filemod" if self.modified else "file", path=self.path, inode=5, offset=0)
-        return [_record(te, self.exe, "load", target, lacking, source, maxprot=self.maxprot, measured=True)]
+    def refusals(self, policy: PolicySet) -> list[audit.Decision]:
+        asked = _Asked(policy)
+        kind = OriginClass.FILEMOD if self.modified else OriginClass.FILE
+        origin = Origin(kind=kind, path=self.path, inode=5)
+        asked.ask(load_event(_subject(self.exe), origin, ceiling=self.maxprot))
+        return asked.told
 
 
 @dataclass(frozen=True)
 class Lives:
     """Initialises an enclave with a SIGSTRUCT of a file, lets it do things to itself, and maps it.
 
-    All goes on after a refusal, as in permissive mode.
+    Attributes:
+        exe: who initialises it.
+        path: of the SIGSTRUCT.
+        mrenclave, mrsigner: of the enclave.
+        user: who maps it.
+        prot: how.
+        itself: grants that it needs.
     """
 
     exe: str
@@ -93,51 +158,50 @@ class Lives:
     itself: tuple[str, ...] = ()
     mrsigner: bytes = field(default=bytes(32))
 
-    def refusals(self, policy: PolicySet) -> list[Decision]:
-        te, identity = policy.te, policy.identity
-        assert te is not None
-        subject, sigstruct = _subject(te, self.exe), te.file_type(self.path)[0]
-        label = te.enclave_type(subject, sigstruct)[0]
-        told: list[Decision] = []
-        source = Source(kind="file", path=self.path, inode=6, offset=0)
-        who: dict[str, Any] = {
-            "mrenclave": self.mrenclave,
-            "mrsigner": self.mrsigner,
-            "permissive": True,
-            "errno": "",
-        }
-        granted = set(self.itself)
-        if identity is not None:
-            known = IdentityFacts(
-                op="ENCLAVE_INIT",
-                mrenclave=self.mrenclave,
-                mrsigner=self.mrsigner,
-                isvprodid=7,
-                isvsvn=3,
-                debug=False,
-                unmeasured_exec=False,
-                subj_type=subject,
-            )
-            rule = identity.decide(known)
-            assert rule is not None
-            if not rule.allow:
-                more = {**who, "lsm": "identity", "rule": str(rule.rule.place)}
-                told.append(_record(te, self.exe, "init", sigstruct, ["init"], source, **more))
-            granted &= {*rule.grants}
-            label = rule.label or label
-        if not te.query(subject, sigstruct, "init").allowed:
-            told.append(_record(te, self.exe, "init", sigstruct, ["init"], source, **who))
-        granted = {name for name in granted if te.query(label, label, name).allowed}
-        lacking = [name for name in self.itself if name not in granted]
-        if lacking:
-            rules = {**who, "lsm": "page_rules"}
-            told.append(_record(te, self.user, "map", label or UNLABELED, lacking, maxprot=5, **rules))
-        user = _subject(te, self.user)
-        wanted = ["use", *(name for bit, name in _MAPS if self.prot & bit)]
-        lacking = [name for name in wanted if not te.query(user, label, name).allowed]
-        if lacking:
-            told.append(_record(te, self.user, "map", label, lacking, maxprot=self.prot, **who))
-        return told
+    def refusals(self, policy: PolicySet) -> list[audit.Decision]:
+        asked = _Asked(policy)
+        owing = [Grant[name.upper()] for name in self.itself if name not in _HAVE_BEEN]
+        event = init_event(
+            _subject(self.exe),
+            Origin(kind=OriginClass.FILE, path=self.path, inode=6),
+            owing=functools.reduce(lambda one, other: one | other, owing, NO_GRANTS),
+            mrenclave=self.mrenclave,
+            mrsigner=self.mrsigner,
+        )
+        answer = asked.ask(event)
+        enclave = EnclaveFacts(
+            number=1,
+            base=_BASE,
+            size=_PAGES * PAGE_SIZE,
+            attributes=_ATTRIBUTES,
+            initialised=True,
+            label=answer.label,
+            grants=answer.grants,
+            tolerated=answer.tolerated,
+            identity=Identity(self.mrenclave, self.mrsigner, 7, 3, _ATTRIBUTES, 3, 0),
+        )
+        user = _subject(self.user)
+        for name in self.itself:
+            if name in _HAVE_BEEN:
+                asked.ask(_mapped(enclave, user, 5, _HAVE_BEEN[name]))
+        # Both at once takes mapwx, which policies forbid in so many words.
+        asked.ask(_mapped(enclave, user, self.prot & ~2 if self.prot & 4 else self.prot, PageFlag(0)))
+        return asked.told
+
+
+def _mapped(enclave: EnclaveFacts, user: Subject, prot: int, been: PageFlag) -> Map:
+    zeros = np.zeros(1, np.uint8)
+    types, flags = zeros + np.uint8(PageType.REG), zeros + np.uint8(been)
+    pages = PageRange(0, 0, types, flags, zeros, np.zeros(1, np.uint32), ())
+    return Map(
+        subject=user,
+        enclave=enclave,
+        call="mmap",
+        address=Linaddr(_BASE),
+        length=PAGE_SIZE,
+        prot=prot,
+        pages=pages,
+    )
 
 
 Question = OnDevice | AddsPages | Lives

@@ -198,7 +198,7 @@ def test_rules_that_allowed_are_told_for_pages_mappings_and_init(place: Place) -
         assert rules(mapping["judged"]["allowed"]) == {"capability": [], "te": ["acme.te:9"], "identity": []}
         assert rules(enclave["init"]["allowed"]) == {
             "capability": [],
-            "te": ["acme.te:8", "acme.te:10"],
+            "te": ["acme.te:8", "acme.te:11", "acme.te:10"],
             "identity": ["acme.identity:3"],
         }
         assert enclave["label"] == "encl_t"

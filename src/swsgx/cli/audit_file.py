@@ -166,7 +166,8 @@ class _Explained:
 
         from swsgx.lsm.learn.learner import learn as learn_from
 
-        same = dataclasses.replace(record, pid=0, enclave=None, offset=None, length=None)
+        source = dataclasses.replace(record.source, offset=None, digest="")
+        same = dataclasses.replace(record, pid=0, enclave=None, offset=None, length=None, source=source)
         if same not in self._remedies:
             learned = learn_from([event], self._sources)
             allowing = [text for kind in _KINDS for text in learned.statements[kind]]
@@ -193,15 +194,19 @@ def _facts(record: Decision) -> list[str]:
     source = record.source
     told = {
         "pid": record.pid,
+        "uid": record.uid,
         "exe": record.exe or record.comm,
         "scontext": record.scontext,
         "tcontext": record.tcontext,
         "src": source.kind,
         "path": source.path,
+        "deleted": 1 if source.deleted else None,
+        "srcdigest": source.digest if source.kind == "file" else "",
         "maxprot": None if record.maxprot is None else _protection(record.maxprot),
         "measured": record.measured if record.measured is None else int(record.measured),
         "mrenclave": record.mrenclave.hex(),
         "mrsigner": record.mrsigner.hex(),
+        **dict(field.split("=", 1) for field in record.traits.fields()),
         "rule": record.rule,
         "reason": record.reason,
     }

@@ -46,11 +46,15 @@ class OriginClass(Enum):
 class OriginFile(Protocol):
     """The file itself, for a module that wants to know more of it than its names."""
 
-    def digest(self, algorithm: str) -> bytes:
+    def digest(self, algorithm: str, *, most: int | None = None) -> bytes:
         """Of the whole file, now.
 
+        Args:
+            algorithm: as hashlib names it.
+            most: bytes that the file may have; None: any number.
+
         Raises:
-            OSError: it cannot be read.
+            OSError: it cannot be read, or is larger.
         """
         ...
 

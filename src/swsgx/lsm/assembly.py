@@ -11,10 +11,11 @@ third parties. It decides only whose name is recorded.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Self, TypedDict
 
 from swsgx.linux import hooks
 from swsgx.linux.device import Driver
@@ -71,7 +72,8 @@ def assemble(
         OSError: a policy file cannot be read.
         PolicyError: a policy has mistakes, all of which it tells.
         LookupError: there is no module of a name.
-        ValueError: a name is that of a policy's module, or is there twice; SELinux and a file both enforce types.
+        ValueError: a name is that of a policy's module, or is there twice; SELinux and a file both enforce types;
+            a TPM is named, and no policy measures anything.
         AuditError, MeasurementError, PcrError, AppraisalError: a log, a TPM or a key cannot be opened.
     """
     return Assembled(
@@ -118,6 +120,10 @@ class Assembled:
         self.measurements: MeasurementLog | UnfiledLog | None = None
         self.policy = load(files)
         _check_names(modules, self.policy)
+        if tcti is not None and not _measured(self.policy):
+            raise ValueError(
+                f"{tcti}: no policy measures anything, so this TPM would never be extended; give an integrity policy"
+            )
         others = {name: registry.make(name) for name in modules}
         for key in keys:
             if isinstance(key, Path):
@@ -132,6 +138,8 @@ class Assembled:
                 self.measurements = (
                     MeasurementLog(measurements, pcrs) if measurements is not None else UnfiledLog(pcrs)
                 )
+                if isinstance(self.measurements, MeasurementLog):
+                    self.measurements.check(_measured(self.policy))
             self._writer = DecisionWriter(self.audit) if self.audit is not None else None
             self.stack = Stack(
                 _in_order([*self._of_policy(self.policy), *others.values()]),
@@ -139,6 +147,8 @@ class Assembled:
                 audit=self._writer,
             )
             self._tell_loaded(self.policy)
+            if self.audit is not None and not enforcing:
+                self.audit.write(ModeChange(lsm=_ALL, enforcing=False, was=True, **_login()))
         except Exception:
             self._close_logs()
             raise
@@ -205,7 +215,7 @@ class Assembled:
         """
         was = self.stack.mode is Mode.ENFORCING
         if self.audit is not None:
-            self.audit.write(ModeChange(lsm=_ALL, enforcing=enforcing, was=was))
+            self.audit.write(ModeChange(lsm=_ALL, enforcing=enforcing, was=was, **_login()))
         self.stack.mode = Mode.ENFORCING if enforcing else Mode.PERMISSIVE
         self.stack.policy_changed()
         if driver is not None:
@@ -216,14 +226,16 @@ class Assembled:
             return
         for file in policy.files:
             digest = f"sha256:{file.digest.hex()}"
-            self.audit.write(PolicyLoad(lsm=file.kind, name=file.name, version=file.version, digest=digest))
+            self.audit.write(
+                PolicyLoad(lsm=file.kind, name=file.name, version=file.version, digest=digest, **_login())
+            )
 
     def _tell_refused(self, error: Exception) -> None:
         if self.audit is None:
             return
         places = [problem.place.file for problem in error.problems] if isinstance(error, PolicyError) else []
         for name in dict.fromkeys(places) or self._files[:1]:
-            self.audit.write(PolicyLoad(lsm=_ALL, name=name, loaded=False))
+            self.audit.write(PolicyLoad(lsm=_ALL, name=name, loaded=False, **_login()))
 
     def close(self) -> None:
         """No driver uses the stack any more; a second time does nothing."""
@@ -247,8 +259,31 @@ class Assembled:
         self.close()
 
 
+class _Login(TypedDict, total=False):
+    """Who logged in, and the number of that session."""
+
+    auid: int
+    ses: int
+
+
+def _login() -> _Login:
+    """Who logged in to do what this process does, as the kernel keeps it; nothing where it does not."""
+    found = _Login()
+    with contextlib.suppress(OSError, ValueError):
+        found["auid"] = int(Path("/proc/self/loginuid").read_text(encoding="ascii"))
+        found["ses"] = int(Path("/proc/self/sessionid").read_text(encoding="ascii"))
+    return found
+
+
 def _kinds(policy: PolicySet) -> tuple[str, ...]:
     return tuple(kind for kind in _BY_POLICY if getattr(policy, kind) is not None)
+
+
+def _measured(policy: PolicySet) -> set[int]:
+    """Registers that a policy's rules extend."""
+    if policy.integrity is None:
+        return set()
+    return {rule.pcr for rule in policy.integrity.rules["measure"] if rule.applies}
 
 
 def _check_names(modules: Sequence[str], policy: PolicySet) -> None:

@@ -24,6 +24,8 @@ from typing import Self
 
 __all__ = [
     "NO_SOURCE",
+    "NO_TRAITS",
+    "TRAITS",
     "AuditError",
     "AuditLog",
     "Decision",
@@ -32,6 +34,7 @@ __all__ = [
     "PolicyLoad",
     "Record",
     "Source",
+    "Traits",
     "untrusted",
 ]
 
@@ -52,7 +55,9 @@ class Source:
         path: of the file; empty if none.
         device, inode: of the file; the device as in st_dev. Written only where there is a path.
         offset: in the file, bytes; None if there is no file.
-        digest: of the whole file, like ``sha256:...``; empty if nobody computed it.
+        deleted: the file has no name any more, and counts as none; written only if it is so.
+        digest: of the whole file if ``kind`` is ``"file"``, else of the bytes that were copied, like ``sha256:...``;
+            empty if nobody computed it.
     """
 
     kind: str = ""
@@ -60,11 +65,71 @@ class Source:
     device: int = 0
     inode: int = 0
     offset: int | None = None
+    deleted: bool = False
     digest: str = ""
+
+    @property
+    def named(self) -> bool:
+        """Whether there is a file that a rule could be about, be it a modified copy of it."""
+        return self.kind in ("file", "filemod") and bool(self.path) and not self.deleted
 
 
 #: No source memory is concerned.
 NO_SOURCE = Source()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Traits:
+    """What identity rules ask of an enclave besides MRENCLAVE and MRSIGNER, by the names of their keys.
+
+    None, and no digest, are not known, or not of this operation. A record has only what is known.
+
+    Attributes:
+        sigstruct: SHA-256 of all 1808 bytes of the SIGSTRUCT that initialises it.
+        isvprodid, isvsvn: of its SIGSTRUCT.
+        debug, provision_key: of its ATTRIBUTES.
+        xfrm, miscselect: of its SECS.
+        size: that it is to have, bytes.
+        unmeasured_exec: code, or an entry point, was not measured.
+        write: a debugger writes.
+    """
+
+    sigstruct: bytes = b""
+    isvprodid: int | None = None
+    isvsvn: int | None = None
+    debug: bool | None = None
+    provision_key: bool | None = None
+    xfrm: int | None = None
+    miscselect: int | None = None
+    size: int | None = None
+    unmeasured_exec: bool | None = None
+    write: bool | None = None
+
+    def fields(self) -> Iterator[str]:
+        """Those that are known."""
+        if self.sigstruct:
+            yield f"sigstruct=sha256:{self.sigstruct.hex()}"
+        for name in TRAITS:
+            value = getattr(self, name)
+            if value is not None:
+                yield f"{name}={value:#x}" if name in _HEXED else f"{name}={int(value)}"
+
+
+#: Traits that are numbers or flags, in the order in which they are written.
+TRAITS = (
+    "isvprodid",
+    "isvsvn",
+    "debug",
+    "provision_key",
+    "xfrm",
+    "miscselect",
+    "size",
+    "unmeasured_exec",
+    "write",
+)
+_HEXED = ("xfrm", "miscselect", "size")
+#: Nothing is known.
+NO_TRAITS = Traits()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,6 +140,7 @@ class Decision:
         hook: the hook point, like ``"load"``.
         permissions: those that were asked for and refused, or granted.
         pid, comm, exe: the subject: its process, the name and the path of its program.
+        uid: its user; None: not known, and not written.
         enclave: its number; None before it has one.
         offset, length: the range, bytes from the enclave's base.
         maxprot: ceiling or protection: R 1, W 2, X 4.
@@ -84,10 +150,12 @@ class Decision:
         lsm: the module that said it.
         rule: which of its rules, like ``"te:14"``.
         mrenclave, mrsigner: 32 bytes, or empty while unknown.
+        traits: what else is known of the enclave.
         denied: False: the right was granted, and policy has it recorded.
         permissive: it was refused, and allowed all the same.
         errno: what the program sees, like ``"EACCES"``; empty if it sees none.
-        reason: a word for what is no rule's doing, like ``"module-failure"``.
+        reason: a word for what is no rule's doing: ``"module-failure"``, ``"commit-failed"``: it could not be measured,
+            ``"source-changed"``: a file was another one at INIT.
     """
 
     hook: str
@@ -95,6 +163,7 @@ class Decision:
     pid: int
     comm: str
     exe: str = ""
+    uid: int | None = None
     enclave: int | None = None
     offset: int | None = None
     length: int | None = None
@@ -107,6 +176,7 @@ class Decision:
     rule: str = ""
     mrenclave: bytes = b""
     mrsigner: bytes = b""
+    traits: Traits = NO_TRAITS
     denied: bool = True
     permissive: bool = False
     errno: str = ""
@@ -120,6 +190,7 @@ class Decision:
         device = f"{os.major(place.device):02x}:{os.minor(place.device):02x}" if file else "?"
         fields = [
             f"pid={self.pid}",
+            *([] if self.uid is None else [f"uid={self.uid}"]),
             f"comm={untrusted(self.comm)}",
             f"exe={untrusted(self.exe)}",
             f"op={self.hook}",
@@ -135,6 +206,8 @@ class Decision:
         ]
         if place.offset is not None:
             fields.append(f"fileoff={place.offset:#x}")
+        if place.deleted:
+            fields.append("deleted=1")
         if place.digest:
             fields.append(f"srcdigest={place.digest}")
         fields += [*_context("s", self.scontext), *_context("t", self.tcontext)]
@@ -146,6 +219,7 @@ class Decision:
             f"rule={untrusted(self.rule)}",
             f"mrenclave={self.mrenclave.hex() or '?'}",
             f"mrsigner={self.mrsigner.hex() or '?'}",
+            *self.traits.fields(),
             f"res={'deny' if self.denied and not self.permissive else 'allow'}",
         ]
         if self.reason:

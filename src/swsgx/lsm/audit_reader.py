@@ -10,9 +10,9 @@ import os
 import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from typing import Never
+from typing import Any, Never
 
-from swsgx.lsm.audit import Decision, Event, ModeChange, PolicyLoad, Record, Source, untrusted
+from swsgx.lsm.audit import TRAITS, Decision, Event, ModeChange, PolicyLoad, Record, Source, Traits, untrusted
 
 __all__ = ["AuditSyntaxError", "lost_serials", "read_events", "sift_events"]
 
@@ -134,10 +134,31 @@ def _source(line: _Line) -> Source:
     device = line.take("dev", "[0-9a-f]{2,8}:[0-9a-f]{2,8}")
     inode = line.number("ino")
     offset = line.number("fileoff") if line.has("fileoff") else None
+    deleted = line.flag("deleted") if line.has("deleted") else False
     digest = line.take("srcdigest", "[a-z0-9-]+:[0-9a-f]+") if line.has("srcdigest") else ""
     return Source(
-        kind=kind, path=path, device=_device(device), inode=inode or 0, offset=offset, digest=digest
+        kind=kind,
+        path=path,
+        device=_device(device),
+        inode=inode or 0,
+        offset=offset,
+        deleted=deleted,
+        digest=digest,
     )
+
+
+#: Traits that are yes or no.
+_FLAGS = ("debug", "provision_key", "unmeasured_exec", "write")
+
+
+def _traits(line: _Line) -> Traits:
+    """Those that a record has; older ones have none."""
+    known: dict[str, Any] = {}
+    for name in TRAITS:
+        if line.has(name):
+            known[name] = line.flag(name) if name in _FLAGS else line.whole(name)
+    digest = line.take("sigstruct", "sha256:[0-9a-f]{64}") if line.has("sigstruct") else ""
+    return Traits(sigstruct=bytes.fromhex(digest.partition(":")[2]), **known)
 
 
 def _decision(avc: _Line, enclave: _Line) -> Decision:
@@ -162,6 +183,7 @@ def _decision(avc: _Line, enclave: _Line) -> Decision:
         pid=avc.whole("pid"),
         comm=avc.string("comm"),
         exe=avc.string("exe"),
+        uid=avc.whole("uid") if avc.has("uid") else None,
         enclave=avc.number("enclave"),
         offset=avc.number("off"),
         length=avc.number("len"),
@@ -174,6 +196,7 @@ def _decision(avc: _Line, enclave: _Line) -> Decision:
         rule=enclave.string("rule"),
         mrenclave=bytes.fromhex(enclave.take("mrenclave", "[0-9a-f]{64}")),
         mrsigner=bytes.fromhex(enclave.take("mrsigner", "[0-9a-f]{64}")),
+        traits=_traits(enclave),
         denied=denied,
         permissive=permissive,
         errno=enclave.take("errno", "E[A-Z0-9]+"),

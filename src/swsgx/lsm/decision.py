@@ -2,27 +2,36 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 from typing import Protocol
 
-from swsgx.isa.flags import PageType
+from swsgx.isa.flags import Attributes, PageType
 from swsgx.linux.security import (
     Augment,
+    Create,
     Debug,
     EnclaveEvent,
     EnclaveFacts,
     Event,
+    Grant,
+    Identity,
     Init,
     Load,
     Map,
     Modify,
     Open,
     Origin,
+    OriginClass,
     Subject,
 )
+from swsgx.lsm.audit import NO_TRAITS, Traits
 
 __all__ = ["Audit", "Decision", "permissions_of", "recorded"]
 
+#: Files up to so many bytes have their digest in a record: whoever is refused again and again must not keep others
+#: waiting for it.
+_DIGESTED = 64 << 20
 _PROTS = ((1, "map_read"), (2, "map_write"), (4, "map_exec"))
 
 
@@ -43,7 +52,9 @@ class Decision:
         measured: of pages that are loaded; else None.
         page_type: of pages that are loaded or changed; else None.
         origin: where pages, or the SIGSTRUCT, come from.
+        digest: SHA-256 of the origin's file, or of the bytes that were copied from elsewhere; empty if nobody looked.
         mrenclave, mrsigner: 32 bytes each; empty before INIT.
+        traits: what else is known of the enclave.
         module: who decided.
         rule: where the policy says so; may be empty.
         reason: the rule in words; ``"module-failure"`` if the module did not answer.
@@ -65,8 +76,10 @@ class Decision:
     measured: bool | None = None
     page_type: PageType | None = None
     origin: Origin | None = None
+    digest: bytes = b""
     mrenclave: bytes = b""
     mrsigner: bytes = b""
+    traits: Traits = NO_TRAITS
     module: str
     rule: str = ""
     reason: str = ""
@@ -140,6 +153,7 @@ def recorded(
             call, offset, length, prot = event.call, event.offset, event.length, event.prot
     if span is not None and span[1]:
         offset, length = span
+    digest = _digest(event, origin, offset, length) if isinstance(event, Load | Init) else b""
     return Decision(
         hook=event.hook,
         call=call,
@@ -154,8 +168,10 @@ def recorded(
         measured=measured,
         page_type=page_type,
         origin=origin,
+        digest=digest,
         mrenclave=identity.mrenclave if identity is not None else b"",
         mrsigner=identity.mrsigner if identity is not None else b"",
+        traits=_traits(event, identity),
         module=module,
         rule=rule,
         reason=reason,
@@ -163,4 +179,54 @@ def recorded(
         found=found,
         denied=denied,
         permissive=permissive,
+    )
+
+
+def _digest(event: Load | Init, origin: Origin | None, offset: int | None, length: int | None) -> bytes:
+    """Of the file that pages, or the SIGSTRUCT, are said to be of; of what was copied, if that is no file's."""
+    if origin is not None and origin.kind is OriginClass.FILE and not origin.deleted:
+        # Of a file that may change unseen it would say nothing, and some filesystems answer when they like.
+        if origin.file is None or origin.writers or origin.unwatched:
+            return b""
+        try:
+            return origin.file.digest("sha256", most=_DIGESTED)
+        except OSError:
+            return b""
+    if isinstance(event, Init):
+        return hashlib.sha256(event.sigstruct.buffer).digest()
+    first = (offset if offset is not None else event.offset) - event.offset
+    last = first + length if length is not None else event.length
+    return hashlib.sha256(event.contents[first:last]).digest()
+
+
+def _traits(event: Event, identity: Identity | None) -> Traits:
+    """As the module of identity rules knows them at this event."""
+    if isinstance(event, Create):
+        return Traits(
+            debug=event.debug,
+            provision_key=event.provisionkey,
+            xfrm=event.xfrm,
+            miscselect=event.miscselect,
+            size=event.size,
+        )
+    write = event.write if isinstance(event, Debug) else None
+    if identity is None:
+        # Before CREATE there are no attributes, and before INIT nobody vouches for more.
+        if not isinstance(event, EnclaveEvent) or not event.enclave.size:
+            return Traits(write=write)
+        attributes = event.enclave.attributes
+        return Traits(
+            debug=event.enclave.debug, provision_key=bool(attributes & Attributes.PROVISIONKEY), write=write
+        )
+    init = event if isinstance(event, Init) else None
+    return Traits(
+        sigstruct=hashlib.sha256(init.sigstruct.buffer).digest() if init is not None else b"",
+        isvprodid=identity.isvprodid,
+        isvsvn=identity.isvsvn,
+        debug=identity.debug,
+        provision_key=bool(identity.attributes & Attributes.PROVISIONKEY),
+        xfrm=identity.xfrm,
+        miscselect=identity.miscselect,
+        unmeasured_exec=Grant.EXECUNMR in init.obligations if init is not None else None,
+        write=write,
     )

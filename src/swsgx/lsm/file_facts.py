@@ -244,7 +244,9 @@ class FileDigests:
         #: How many files were read: what a cache is good for.
         self.read = 0
 
-    def digest(self, fd: int, algorithm: str = "sha256", *, keep: bool = True) -> bytes:
+    def digest(
+        self, fd: int, algorithm: str = "sha256", *, keep: bool = True, most: int | None = None
+    ) -> bytes:
         """The digest of a whole file.
 
         Args:
@@ -252,9 +254,10 @@ class FileDigests:
             algorithm: as hashlib names it.
             keep: False for files that can change without their times changing: those that somebody may be writing
                 through a mapping, and those of filesystems that do not report changes.
+            most: bytes that the file may have; None: any number.
 
         Raises:
-            ProvenanceError: it changes while it is read, or cannot be read.
+            ProvenanceError: it changes while it is read, cannot be read, or is larger.
         """
         for _ in range(3):
             before = _identity(fd)
@@ -262,7 +265,7 @@ class FileDigests:
             if keep and key in self._kept:
                 self._kept.move_to_end(key)
                 return self._kept[key]
-            digest = self._read(fd, algorithm)
+            digest = self._read(fd, algorithm, most)
             if _identity(fd) == before:
                 if keep and self._clock() - max(before[3], before[4]) > _GRAIN:
                     self._kept[key] = digest
@@ -271,14 +274,18 @@ class FileDigests:
                 return digest
         raise ProvenanceError("the file changes while its digest is computed")
 
-    def _read(self, fd: int, algorithm: str) -> bytes:
-        self.read += 1
+    def _read(self, fd: int, algorithm: str, most: int | None) -> bytes:
         hashed = hashlib.new(algorithm)
         at = 0
         try:
+            if most is not None and os.fstat(fd).st_size > most:
+                raise ProvenanceError(f"the file is larger than {most} bytes")
+            self.read += 1
             while chunk := os.pread(fd, _CHUNK, at):
                 hashed.update(chunk)
                 at += len(chunk)
+                if most is not None and at > most:
+                    raise ProvenanceError("the file grows while its digest is computed")
         except OSError as error:
             raise ProvenanceError(f"the file cannot be read: {error.strerror}") from None
         return hashed.digest()

@@ -81,11 +81,13 @@ class IdentityRules(Module):
         return self._decide(event, facts, f"size={event.size:#x} attributes={event.attributes:#x}")
 
     def provision(self, event: Provision) -> Verdict:
-        created = event.enclave.size != 0
+        created, identity = event.enclave.size != 0, event.enclave.identity
         facts = IdentityFacts(
             op="ENCLAVE_PROVISION",
             debug=event.enclave.debug if created else None,
             provision_key=bool(event.enclave.attributes & Attributes.PROVISIONKEY) if created else None,
+            xfrm=identity.xfrm if identity is not None else None,
+            miscselect=identity.miscselect if identity is not None else None,
             uid=_uid(event.subject),
             subj_type=self._type(event.subject),
         )

@@ -2,8 +2,10 @@
 
 Measuring happens when it is certain that something will happen (commit), and before it can be used: an entry for the
 first executable pages of each source and ceiling, one when an enclave is initialised, and one when pages that EAUG
-added become executable. Appraisal happens when it is decided: files of code, and of SIGSTRUCTs, have a reference and
-match it. Memory without a file is not appraised: what vouches for it is MRENCLAVE, which ``encl-init`` tells.
+added become executable. Pages whose contents MRENCLAVE does not measure have entries of their own: nobody would vouch
+for anonymous ones behind an entry that says ``measured``. Appraisal happens when it is decided: files of code, and of
+SIGSTRUCTs, have a reference and match it. Memory without a file is not appraised: what vouches for it is MRENCLAVE,
+which ``encl-init`` tells.
 
 A file that somebody has open for writing, or whose filesystem cannot tell that it changed, has no digest to believe:
 its entry is a violation, and its appraisal fails. So does that of a private copy that was modified. A file's digest is
@@ -57,12 +59,15 @@ from swsgx.lsm.pcr import PcrError
 from swsgx.lsm.policy.integrity import ALGORITHMS, IntegrityFacts, IntegrityRule, IntegrityStore
 from swsgx.trace import Reason
 
-__all__ = ["EntrySink", "Integrity", "Memory", "SignedBeside"]
+__all__ = ["STEADY", "EntrySink", "Integrity", "Memory", "SignedBeside"]
 
+#: The rule, in words, by which INIT is refused when a file is another one than when its code was added.
+STEADY = "a source does not change while an enclave is built"
 _EXEC = 4
 _ATTRIBUTE = "security.ima"
 _MEASURED_BY = "sha256"
-#: Enclaves whose sources are remembered; what is forgotten is measured, or appraised, once more.
+#: Enclaves whose sources are remembered while they are built. One that is forgotten is not initialised: its files
+#: could be others by now, and nobody would know.
 _REMEMBERED = 4096
 _FileKey = tuple[str, int, int]
 
@@ -151,6 +156,7 @@ class Memory:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._enclaves: dict[int, _Sources] = {}
+        self._forgotten: set[int] = set()
         self.listed = Listed()
 
     def of(self, enclave: int) -> _Sources:
@@ -159,14 +165,21 @@ class Memory:
             known = self._enclaves.get(enclave)
             if known is None:
                 if len(self._enclaves) >= _REMEMBERED:
-                    del self._enclaves[next(iter(self._enclaves))]
+                    oldest = next(iter(self._enclaves))
+                    if self._enclaves.pop(oldest).files:
+                        self._forgotten.add(oldest)
                 known = self._enclaves[enclave] = _Sources()
             return known
+
+    def forgotten(self, enclave: int) -> bool:
+        """Whether files of its were known that are not any more."""
+        return enclave in self._forgotten
 
     def forget(self, enclave: int) -> None:
         """Nothing more is loaded into it."""
         with self._lock:
             self._enclaves.pop(enclave, None)
+            self._forgotten.discard(enclave)
 
 
 class Integrity(Module):
@@ -219,17 +232,20 @@ class Integrity(Module):
         return _refused(known.appraised[key], rule, ("execute",))
 
     def init(self, event: Init) -> Verdict:
+        if self.memory.forgotten(event.enclave.number):
+            found = f"they were forgotten, since {_REMEMBERED} other enclaves were begun"
+            return Deny(STEADY, ("init",), "files that are known from when their code was added", found)
         for seen in list(self.memory.of(event.enclave.number).files.values()):
             if not seen.appraised:
                 continue
-            steady, path = "a source does not change while an enclave is built", seen.origin.path
+            path = seen.origin.path
             expected = f"{_MEASURED_BY}:{seen.digest.hex()}"
             try:
                 now = seen.changed()
             except OSError as error:
-                return Deny(steady, ("init",), expected, f"{path}: {error.strerror}")
+                return Deny(STEADY, ("init",), expected, f"{path}: {error.strerror}")
             if now is not None:
-                return Deny(steady, ("init",), expected, f"{_MEASURED_BY}:{now.hex()} ({path})")
+                return Deny(STEADY, ("init",), expected, f"{_MEASURED_BY}:{now.hex()} ({path})")
         sigstruct = unmodified(event.origin)
         if sigstruct is None:
             return ALLOW
@@ -281,15 +297,18 @@ class Integrity(Module):
 
     # Telling.
 
-    def entry_of(self, enclave: int, origin: Origin | None, ceiling: int) -> ListedEntry | None:
+    def entry_of(
+        self, enclave: int, origin: Origin | None, ceiling: int, *, measured: bool
+    ) -> ListedEntry | None:
         """The entry of the list that stands for pages that ADD_PAGES brought; None: there is none.
 
         Args:
             enclave: its number.
             origin: where the pages were copied from.
             ceiling: R 1, W 2, X 4.
+            measured: their contents are in MRENCLAVE.
         """
-        return self.memory.listed.load(enclave, _source(origin), ceiling)
+        return self.memory.listed.load(enclave, _source(origin, measured=measured), ceiling)
 
     # Committing.
 
@@ -315,7 +334,7 @@ class Integrity(Module):
             return
         known = self.memory.of(event.enclave.number)
         violation = origin is not None and _violates(origin)
-        source = _source(event.origin)
+        source = _source(event.origin, measured=event.measured)
         if (source, event.ceiling) in known.logged:
             return
         copied = Digest(_MEASURED_BY, event.digest(_MEASURED_BY))
@@ -414,10 +433,12 @@ def _violates(origin: Origin) -> bool:
     return origin.file is None or origin.writers or origin.unwatched
 
 
-def _source(origin: Origin | None) -> Hashable:
-    """What one entry stands for: all that comes from there."""
+def _source(origin: Origin | None, *, measured: bool) -> Hashable:
+    """What one entry stands for: all that comes from there, and that MRENCLAVE vouches for, or does not."""
     file = file_of(origin)
-    return (_key(file), file.kind, _violates(file)) if file is not None else _anonymous(origin)
+    if file is None:
+        return _anonymous(origin), measured
+    return _key(file), file.kind, _violates(file), measured
 
 
 def _anonymous(origin: Origin | None) -> OriginClass:

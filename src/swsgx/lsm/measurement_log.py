@@ -9,6 +9,7 @@ import fcntl
 import os
 import stat
 import threading
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -26,7 +27,8 @@ class MeasurementLog:
     """A list in a file, in IMA's binary layout, and the registers it is extended into.
 
     Emulated registers start at zero with each process, so a list that is there already is replayed into them; a
-    TPM's have kept their values, and must be what the list says.
+    TPM's have kept their values, and must be what the list says, each before it is first extended: what others have
+    extended is in no list, and no list would lead to the register any more.
 
     Args:
         path: created if missing. One process at a time has it.
@@ -42,6 +44,8 @@ class MeasurementLog:
     entries: list[Entry] = field(default_factory=list, init=False)
     _fd: int = field(default=-1, init=False, repr=False)
     _broken: str = field(default="", init=False, repr=False)
+    #: Registers that are known to be where the list leads.
+    _agreed: set[int] = field(default_factory=set, init=False, repr=False)
     _lock: threading.Lock = field(default_factory=threading.Lock, init=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -70,14 +74,31 @@ class MeasurementLog:
             for entry in self.entries:
                 self.pcrs.extend(entry.pcr, bank_digests(entry, self.pcrs.algorithms))
             return
-        replayed = replay(self.entries, self.pcrs.algorithms)
-        for pcr in sorted({entry.pcr for entry in self.entries}):
+        self.check({entry.pcr for entry in self.entries})
+
+    def check(self, pcrs: Iterable[int]) -> None:
+        """See whether the list leads to these registers.
+
+        Args:
+            pcrs: their numbers; those that were looked at before, and emulated ones, are not looked at again.
+
+        Raises:
+            MeasurementError: it does not lead to one of them.
+            PcrError: the TPM does not answer.
+        """
+        if isinstance(self.pcrs, SoftwarePcrs):
+            return
+        wanted = sorted(set(pcrs) - self._agreed)
+        replayed = replay(self.entries, self.pcrs.algorithms) if wanted else self.pcrs
+        for pcr in wanted:
             for algorithm in self.pcrs.algorithms:
                 if replayed.read(algorithm, pcr) != self.pcrs.read(algorithm, pcr):
                     raise MeasurementError(
                         f"{self.path}: the list does not lead to the TPM's PCR {pcr} ({algorithm}); "
-                        "has the TPM been restarted? Name a new file"
+                        "if the TPM has been restarted, name a new file; if others extend this PCR, "
+                        "give the rules another with pcr="
                     )
+            self._agreed.add(pcr)
 
     def add(self, entry: Entry) -> int:
         """Append an entry, then extend it.
@@ -89,13 +110,14 @@ class MeasurementLog:
 
         Raises:
             MeasurementError: it was not appended, or an earlier one failed.
-            PcrError: it was appended, and not extended.
+            PcrError: it was not extended.
         """
         data = format_binary([entry])
         digests = bank_digests(entry, self.pcrs.algorithms)
         with self._lock:
             if self._broken:
                 raise MeasurementError(f"{self.path}: nothing is added after a failure: {self._broken}")
+            self.check([entry.pcr])
             try:
                 written = os.write(self._fd, data)
                 problem = "" if written == len(data) else f"{written} of {len(data)} bytes were written"
@@ -138,17 +160,25 @@ class UnfiledLog:
 
     pcrs: PcrSink
     entries: list[Entry] = field(default_factory=list, init=False)
+    _broken: bool = field(default=False, init=False, repr=False)
     _lock: threading.Lock = field(default_factory=threading.Lock, init=False, repr=False)
 
     def add(self, entry: Entry) -> int:
         """As :meth:`MeasurementLog.add`.
 
         Raises:
+            MeasurementError: an earlier one was not extended.
             PcrError: it was not extended.
         """
         with self._lock:
+            if self._broken:
+                raise MeasurementError(
+                    f"nothing is measured after entry {len(self.entries)}, which was not extended"
+                )
             self.entries.append(entry)
+            self._broken = True
             self.pcrs.extend(entry.pcr, bank_digests(entry, self.pcrs.algorithms))
+            self._broken = False
             return len(self.entries)
 
     def close(self) -> None:

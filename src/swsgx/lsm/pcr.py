@@ -186,6 +186,9 @@ class Tpm:
 
     It is not started up here: a TPM of the kernel is, and swtpm does it with ``--flags startup-clear``.
 
+    One that has not answered in time, or not sensibly, is not asked again: an answer that comes late would be taken for
+    that to the next command, and a TPM that was restarted has lost what was extended.
+
     Args:
         tcti: as tpm2-tools takes it: ``swtpm:host=HOST,port=PORT``, ``swtpm:path=SOCKET``, ``device:/dev/tpmrm0``.
 
@@ -195,6 +198,7 @@ class Tpm:
 
     def __init__(self, tcti: str) -> None:
         self._name = tcti
+        self._lost = ""
         try:
             self._channel = _connect(tcti)
         except OSError as error:
@@ -256,12 +260,16 @@ class Tpm:
 
     def _command(self, tag: int, code: int, body: bytes) -> bytes:
         """Send one command; what follows the header of its answer."""
+        if self._lost:
+            raise PcrError(f"{self._lost}; it is not asked again")
         try:
             answer = self._channel.ask(_HEADER.pack(tag, _HEADER.size + len(body), code) + body)
         except OSError as error:
-            raise PcrError(f"{self._name}: the TPM does not answer: {error.strerror or error}") from None
+            self._lost = f"{self._name}: the TPM does not answer: {error.strerror or error}"
+            raise PcrError(self._lost) from None
         if len(answer) < _HEADER.size or int.from_bytes(answer[2:6]) != len(answer):
-            raise PcrError(f"{self._name}: the TPM gave {len(answer)} bytes that are no answer")
+            self._lost = f"{self._name}: the TPM gave {len(answer)} bytes that are no answer"
+            raise PcrError(self._lost)
         status = _HEADER.unpack_from(answer)[2]
         if status:
             hint = "; was it started up?" if status == 0x100 else ""

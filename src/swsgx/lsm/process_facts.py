@@ -88,10 +88,10 @@ class SourceFiles:
         self._digests = FileDigests()
         self._lock = threading.Lock()
 
-    def digest(self, fd: int, algorithm: str, *, keep: bool) -> bytes:
+    def digest(self, fd: int, algorithm: str, *, keep: bool, most: int | None = None) -> bytes:
         """As :meth:`swsgx.lsm.file_facts.FileDigests.digest`, for many threads."""
         with self._lock:
-            return self._digests.digest(fd, algorithm, keep=keep)
+            return self._digests.digest(fd, algorithm, keep=keep, most=most)
 
 
 class MappedFile:
@@ -116,10 +116,10 @@ class MappedFile:
         except ProvenanceError as error:
             raise OSError(errno.ESTALE, str(error)) from None
 
-    def digest(self, algorithm: str) -> bytes:
+    def digest(self, algorithm: str, *, most: int | None = None) -> bytes:
         fd = self._open()
         try:
-            return self._files.digest(fd, algorithm, keep=not self._facts.unreliable)
+            return self._files.digest(fd, algorithm, keep=not self._facts.unreliable, most=most)
         except ProvenanceError as error:
             raise OSError(errno.EIO, str(error)) from None
         finally:

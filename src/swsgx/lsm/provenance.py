@@ -14,6 +14,7 @@ Source: Linux, Documentation/admin-guide/mm/pagemap.rst; fs/proc/task_mmu.c (sho
 
 from __future__ import annotations
 
+import itertools
 import os
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -26,9 +27,9 @@ from swsgx.linux.security import Origin, OriginClass
 from swsgx.lsm.audit import Source
 from swsgx.lsm.file_facts import FileFacts, Mount, ProvenanceError, file_facts, parse_mounts, read_again
 from swsgx.lsm.pagemap import PageState, private_pages, read_through
-from swsgx.native.mappings import Mapping, mapping_from
+from swsgx.native.mappings import Mapping, mapping_from, mappings_from
 
-__all__ = ["Extent", "Provenance", "Vma", "kind_of", "parse_maps_line"]
+__all__ = ["Extent", "Provenance", "Vma", "kind_of"]
 
 _PAGE = 4096
 _CHUNK = 1 << 20
@@ -56,7 +57,7 @@ _INTERNAL = (
 
 @dataclass(frozen=True, slots=True)
 class Vma:
-    r"""One line of ``/proc/PID/maps``.
+    """One mapping, with its device as a number.
 
     Attributes:
         start, end: addresses.
@@ -64,7 +65,7 @@ class Vma:
         offset: in the file, bytes.
         device: as in st_dev of most filesystems.
         inode: 0 for memory without a file.
-        path: as it stands there; a line end in it is written as ``\012``, which a name could hold itself.
+        path: as the kernel tells it.
     """
 
     start: int
@@ -75,26 +76,25 @@ class Vma:
     inode: int
     path: str
 
+    @classmethod
+    def of(cls, mapping: Mapping) -> Vma:
+        """A mapping as the kernel tells it."""
+        major, _, minor = mapping.device.partition(":")
+        device = os.makedev(int(major, 16), int(minor, 16))
+        return cls(
+            mapping.start,
+            mapping.end,
+            mapping.permissions,
+            mapping.offset,
+            device,
+            mapping.inode,
+            mapping.path,
+        )
+
     @property
     def shared(self) -> bool:
         """MAP_SHARED."""
         return self.permissions[3:4] == "s"
-
-
-def parse_maps_line(line: str) -> Vma:
-    """One line of ``maps``."""
-    fields = line.rstrip("\n").split(maxsplit=5)
-    start, _, end = fields[0].partition("-")
-    major, _, minor = fields[3].partition(":")
-    return Vma(
-        int(start, 16),
-        int(end, 16),
-        fields[1],
-        int(fields[2], 16),
-        os.makedev(int(major, 16), int(minor, 16)),
-        int(fields[4]),
-        fields[5] if len(fields) > 5 else "",
-    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -284,31 +284,28 @@ class Provenance:
         return known.whole if known is not None and known.holds(self.pid, start, length) else None
 
     def _read(self, start: int, length: int, *, pages: bool) -> list[Extent]:
-        mapping = mapping_from(self.pid, start)
-        try:
-            mounts = parse_mounts(self._text("mountinfo"))
-            lines = self._text("maps").split("\n")[:-1]
-        except OSError as error:
-            raise ProvenanceError(f"process {self.pid} cannot be looked at: {error.strerror}") from None
         found: list[Extent] = []
         at, end = start, start + length
-        for line in lines:
-            # Most lines are not asked for, and loaders ask page by page.
-            low, _, high = line.partition(" ")[0].partition("-")
-            if int(high, 16) <= at:
-                continue
-            if int(low, 16) >= end:
-                break
-            vma = parse_maps_line(line)
-            if vma.start > at:
-                found.append(_nothing(at, vma.start - at))
-            first, last = max(vma.start, start), min(vma.end, end)
-            look = self._look(vma, mounts)
-            if mapping is not None and (mapping.start, mapping.end) == (vma.start, vma.end):
-                (whole,) = self._of_mapping(vma, vma.start, vma.end, look, pages=False)
-                self._known = _Known(mapping, vma, look, whole, time.monotonic() + _BELIEVED)
-            found += self._of_mapping(vma, first, last, look, pages=pages)
-            at = last
+        try:
+            # Few lines are asked for: loaders ask page by page.
+            mounts = parse_mounts(self._text("mountinfo"))
+            covering = itertools.takewhile(lambda one: one.start < end, mappings_from(self.pid, start))
+            for mapping in covering:
+                vma = Vma.of(mapping)
+                if vma.start > at:
+                    found.append(_nothing(at, vma.start - at))
+                # Where the process changes its mappings meanwhile, this one may begin before the last one's end.
+                first, last = max(vma.start, at), min(vma.end, end)
+                look = self._look(vma, mounts)
+                if at == start:
+                    (whole,) = self._of_mapping(vma, vma.start, vma.end, look, pages=False)
+                    self._known = _Known(mapping, vma, look, whole, time.monotonic() + _BELIEVED)
+                found += self._of_mapping(vma, first, last, look, pages=pages)
+                at = last
+                if at >= end:
+                    break
+        except OSError as error:
+            raise ProvenanceError(f"process {self.pid} cannot be looked at: {error.strerror}") from None
         if at < end:
             found.append(_nothing(at, end - at))
         return found

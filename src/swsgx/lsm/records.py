@@ -5,15 +5,18 @@ from __future__ import annotations
 from swsgx.lsm import audit
 from swsgx.lsm.audit import AuditLog, Source
 from swsgx.lsm.decision import Decision
+from swsgx.lsm.integrity import STEADY
 from swsgx.lsm.labels import Labels, file_of
-from swsgx.lsm.module import Origin, Subject
+from swsgx.lsm.module import Origin, OriginClass, Subject
 from swsgx.lsm.policy.te import DEVICE, UNLABELED
-from swsgx.lsm.seat import FAILURE
+from swsgx.lsm.seat import FAILURE, UNRECORDED
 
 __all__ = ["DecisionWriter"]
 
 #: Permissions on a node, and on a file; all others are on an enclave.
 _ON_DEVICE = frozenset({"open", "create", "provision", "vepc"})
+#: Words for what no rule of a policy has refused, and no rule would allow.
+_REASONS = {FAILURE: FAILURE, UNRECORDED: "commit-failed", STEADY: "source-changed"}
 _ON_FILE = frozenset({"load", "execute", "execmod", "init"})
 
 
@@ -48,22 +51,24 @@ class DecisionWriter:
             pid=subject.pid if subject is not None else 0,
             comm=subject.comm if subject is not None else "",
             exe=subject.exe if subject is not None else "",
+            uid=subject.uid if subject is not None else None,
             enclave=decision.enclave.number if decision.enclave is not None else None,
             offset=decision.offset,
             length=decision.length,
             maxprot=decision.prot,
             measured=decision.measured,
-            source=_source(decision.origin),
+            source=_source(decision.origin, decision.digest),
             scontext=self._subject(subject),
             tcontext=self._target(decision),
             lsm=decision.module,
             rule=decision.rule,
             mrenclave=decision.mrenclave,
             mrsigner=decision.mrsigner,
+            traits=decision.traits,
             denied=decision.denied,
             permissive=decision.permissive,
             errno="EACCES" if effective else "",
-            reason=FAILURE if decision.reason == FAILURE else "",
+            reason=_REASONS.get(decision.reason, ""),
         )
 
     def _subject(self, subject: Subject | None) -> str:
@@ -85,13 +90,17 @@ class DecisionWriter:
         return UNLABELED if initialised and self.labels is not None else ""
 
 
-def _source(origin: Origin | None) -> Source:
+def _source(origin: Origin | None, digest: bytes) -> Source:
+    told = f"sha256:{digest.hex()}" if digest else ""
     if origin is None:
-        return Source()
+        # Of memory that nobody knows anything of there are at least the bytes.
+        return Source(kind=OriginClass.UNKNOWN.value, digest=told) if digest else Source()
     return Source(
         kind=origin.kind.value,
         path=origin.path,
         device=origin.device,
         inode=origin.inode,
         offset=origin.offset if origin.path else None,
+        deleted=origin.deleted,
+        digest=told,
     )

@@ -29,10 +29,12 @@ from swsgx.lsm.module import (
     Verdict,
 )
 
-__all__ = ["FAILURE", "Seat", "detached"]
+__all__ = ["FAILURE", "UNRECORDED", "Seat", "detached"]
 
 #: The reason, in audit records, of a refusal that no module has given.
 FAILURE = "module-failure"
+#: The rule, in words, by which something is refused that a module has to record and cannot.
+UNRECORDED = "what happens is recorded first"
 
 _OWN = "swsgx.lsm."
 #: Different yeses that are kept.
@@ -172,7 +174,7 @@ class Seat:
         except Exception as error:
             answer = error
         if isinstance(answer, CommitFailed):
-            return Deny("what happens is recorded first", found=str(answer))
+            return Deny(UNRECORDED, found=str(answer))
         if isinstance(answer, BaseException):
             return Deny(FAILURE, expected="an answer", found=f"{type(answer).__name__}: {answer}")
         return answer

@@ -73,16 +73,16 @@ class HostSelinux:
     def file(self, origin: Origin, /) -> str:
         return "" if origin.unwatched else _context(origin.label)
 
-    def enclave(self, subject: str, sigstruct: str) -> str:
+    def enclave(self, subject: str, sigstruct: str) -> tuple[str, str]:
         """By the host's type_transition; without one the kernel gives it the SIGSTRUCT's type."""
         if not subject or not sigstruct:
-            return self.unlabeled
+            return self.unlabeled, ""
         try:
             number = self._number(f"class/{CLASS}/index")
             made = self._transact(self._root / "create", f"{subject} {sigstruct} {number}")
         except (OSError, ValueError):
-            return self.unlabeled
-        return _context(made.strip("\0\n")) or self.unlabeled
+            return self.unlabeled, ""
+        return _context(made.strip("\0\n")) or self.unlabeled, ""
 
     def query(self, source: str, target: str, permission: str) -> Decision:
         """What the kernel says; no, if it cannot be asked or does not know the class or the permission."""

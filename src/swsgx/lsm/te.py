@@ -82,8 +82,12 @@ class Authority(Protocol):
         """What a file is called."""
         ...
 
-    def enclave(self, subject: str, sigstruct: str) -> str:
-        """What an enclave is called that a subject initialises with a SIGSTRUCT."""
+    def enclave(self, subject: str, sigstruct: str) -> tuple[str, str]:
+        """What an enclave is called that a subject initialises with a SIGSTRUCT, and which rule says so.
+
+        Returns:
+            the name, and the rule's FILE:LINE; that is empty if no rule was needed, or it is not known.
+        """
         ...
 
     def query(self, source: str, target: str, permission: str) -> Decision:
@@ -102,8 +106,9 @@ class OwnPolicy:
         self.subject = labels.subject
         self.file = labels.file
 
-    def enclave(self, subject: str, sigstruct: str) -> str:
-        return self._store.enclave_type(subject, sigstruct)[0]
+    def enclave(self, subject: str, sigstruct: str) -> tuple[str, str]:
+        name, rule = self._store.enclave_type(subject, sigstruct)
+        return name, str(rule.place) if rule is not None else ""
 
     def query(self, source: str, target: str, permission: str) -> Decision:
         return self._store.query(source, target, permission)
@@ -185,14 +190,17 @@ class TypeEnforcement(Module):
         if sigstruct is None:
             return None
         subject = self.authority.subject(event.subject)
-        return Label(self.authority.enclave(subject, self.authority.file(sigstruct)), default=True)
+        return Label(self.authority.enclave(subject, self.authority.file(sigstruct))[0], default=True)
 
     def init(self, event: Init) -> Verdict:
         given = self._given(event.label) if event.label else Allow(grants=Grant.MODTYPE)
         sigstruct = unmodified(event.origin)
         if sigstruct is not None:
-            subject = self.authority.subject(event.subject)
-            return self._ask(subject, self.authority.file(sigstruct), ("init",), given)
+            subject, file = self.authority.subject(event.subject), self.authority.file(sigstruct)
+            name, place = self.authority.enclave(subject, file)
+            if place and name == event.label:
+                given = dataclasses.replace(given, because=(place, *given.because))
+            return self._ask(subject, file, ("init",), given)
         if event.label:
             return given
         return Deny(

@@ -374,7 +374,8 @@ class _Teller:
         if PageFlag.AUGMENTED in flags:
             spans = self._spans(encl)
             return spans[augmented - 1][2] if 0 < augmented <= len(spans) else None
-        return self._integrity.entry_of(encl.number, origin, ceiling)
+        measured = PageFlag.MEASURED in flags
+        return self._integrity.entry_of(encl.number, origin, ceiling, measured=measured)
 
 
 def _current(vma: Vma, judgement: Judgement) -> bool:

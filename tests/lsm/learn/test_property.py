@@ -9,7 +9,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from swsgx.lsm.audit import Decision, Event, Source
+from swsgx.lsm.audit import Decision, Event, Source, Traits
 from swsgx.lsm.audit_reader import read_events, sift_events
 from swsgx.lsm.learn.learner import Learned, learn
 from swsgx.lsm.learn.reply import replies
@@ -179,6 +179,7 @@ decisions = st.builds(
     pid=st.integers(0, 9),
     comm=hostile,
     exe=hostile | PROGRAMS,
+    uid=st.none() | st.integers(0, 1),
     enclave=st.none() | st.integers(0, 3),
     maxprot=st.none() | st.integers(0, 7),
     measured=st.none() | st.booleans(),
@@ -187,6 +188,7 @@ decisions = st.builds(
         kind=st.sampled_from(["", "file", "filemod", "memfd", "shm", "anon", "unknown"]),
         path=hostile | FILES,
         offset=st.none() | st.integers(0, 9),
+        deleted=st.booleans(),
     ),
     scontext=contexts,
     tcontext=contexts,
@@ -194,6 +196,13 @@ decisions = st.builds(
     rule=st.sampled_from(["", "f1:2", "f1:3", "f1:99", "x:y", "\x1b:3", "f1:" + "9" * 5000]),
     mrenclave=st.sampled_from([b"", LISTED, bytes(32)]),
     mrsigner=st.sampled_from([b"", SIGNER]),
+    traits=st.builds(
+        Traits,
+        isvprodid=st.none() | st.integers(6, 7),
+        isvsvn=st.none() | st.integers(2, 3),
+        debug=st.none() | st.booleans(),
+        unmeasured_exec=st.none() | st.booleans(),
+    ),
     denied=st.booleans(),
     permissive=st.booleans(),
     reason=st.sampled_from(["", "", "module-failure", "\x1b"]),

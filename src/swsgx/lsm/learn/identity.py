@@ -11,14 +11,14 @@ from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import PurePath
 
-from swsgx.lsm.audit import Decision, Event
+from swsgx.lsm.audit import TRAITS, Decision, Event
 from swsgx.lsm.learn.names import Names, told_type
 from swsgx.lsm.learn.proposal import Candidate, Piece, Tally, warnings_of
 from swsgx.lsm.policy.identity import GRANTS, OPERATIONS, IdentityFacts, IdentityRule, IdentityStore
 from swsgx.lsm.policy.source import Source
 from swsgx.lsm.policy.te import UNLABELED
 
-__all__ = ["OPERATION_OF", "IdentityLearner", "facts_of", "may_match", "rule_of"]
+__all__ = ["OPERATION_OF", "IdentityLearner", "facts_of", "in_its_file", "may_match", "rule_of"]
 
 #: The operation that a hook asks the identity policy about.
 OPERATION_OF = {
@@ -32,14 +32,27 @@ _RESULTS = ("op", "mrenclave", "grant", "label", "action")
 
 
 def facts_of(decision: Decision, operation: str, subject: str | None) -> IdentityFacts:
-    """What a record tells of an operation; the rest is not known."""
+    """What a record tells of an operation; the rest is not known.
+
+    A record of a page tells of an enclave that was initialised before, and perhaps by another process.
+    """
+    own = OPERATION_OF.get(decision.hook) == operation
+    traits = decision.traits
     given = {
+        **{name: getattr(traits, name) for name in TRAITS},
         "mrenclave": decision.mrenclave or None,
         "mrsigner": decision.mrsigner or None,
-        "subj_type": subject,
+        "sigstruct": traits.sigstruct or None,
+        "subj_type": subject if own else None,
+        "uid": decision.uid if own else None,
     }
     known = {key: value for key, value in given.items() if key in OPERATIONS[operation]}
-    return IdentityFacts(op=operation, **known)  # type: ignore[arg-type]
+    return IdentityFacts(op=operation, **known)
+
+
+def in_its_file(decision: Decision) -> bool:
+    """Whether a SIGSTRUCT was in a file as it is, which type enforcement can believe."""
+    return decision.source.kind == "file" and decision.source.named
 
 
 def may_match(rule: IdentityRule, facts: IdentityFacts) -> bool:
@@ -71,6 +84,7 @@ class _Wanted:
     refused: bool = False
     grants: dict[str, None] = field(default_factory=dict)
     label: str = ""
+    debug: set[bool | None] = field(default_factory=set)
     denier: IdentityRule | None = None
 
 
@@ -116,7 +130,7 @@ class IdentityLearner:
                 self._refusal(event, decision)
             elif decision.lsm == "page_rules" and in_use and {*decision.permissions} & {*GRANTS}:
                 self._lacking(event, decision)
-            elif decision.lsm == "te" and decision.hook == "init" and decision.source.kind != "file":
+            elif decision.lsm == "te" and decision.hook == "init" and not in_its_file(decision):
                 label = self.names.enclaves.get(decision.mrenclave)
                 if label is not None:
                     self._want(event, decision, _INIT).label = label
@@ -135,6 +149,7 @@ class IdentityLearner:
             key = (operation, b"", b"", subject)
         wanted = self._wanted.setdefault(key, _Wanted(decision, subject))
         wanted.tally.add(event.milliseconds)
+        wanted.debug.add(decision.traits.debug)
         return wanted
 
     def _refusal(self, event: Event, decision: Decision) -> None:
@@ -241,6 +256,8 @@ class IdentityLearner:
             narrow = True
         if self._signed_by_one_of_many(like, wanted):
             words.append(f"mrsigner=sha256:{decision.mrsigner.hex()}")
+        closed = operation == _INIT and narrow and like is None and wanted.debug == {False}
+        words += ["debug=FALSE"] if closed else []
         if like is not None:
             words += [word for word in like.rule.text.split() if _key(word) not in _RESULTS]
         grants = [*(like.grants if like is not None else ()), *wanted.grants]
@@ -257,9 +274,12 @@ class IdentityLearner:
         if like is not None:
             notes.append(f"as {like.rule.place}, with more for this one enclave")
         if operation == _INIT:
-            notes.append(
-                "MRENCLAVE does not say whether the enclave can be debugged: debug=FALSE would, if it cannot"
-            )
+            if True in wanted.debug:
+                notes.append("WARNING: it can be debugged, so whoever debugs it can read and change it")
+            elif not closed:
+                notes.append(
+                    "MRENCLAVE does not say whether the enclave can be debugged: debug=FALSE would, if it cannot"
+                )
             if decision.mrsigner and not given and like is None:
                 notes.append(f"wider, all of its signer: mrsigner=sha256:{decision.mrsigner.hex()}")
         else:

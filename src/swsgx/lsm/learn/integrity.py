@@ -40,7 +40,7 @@ class IntegrityLearner:
             if decision.lsm != "integrity":
                 continue
             function = FUNCTION_OF.get(decision.hook)
-            if function is None or not decision.source.path:
+            if function is None or not decision.source.named:
                 self._fail(event, "what was not about a file")
                 continue
             words = [f"dont_appraise func={function}"]
@@ -88,7 +88,11 @@ class IntegrityLearner:
             return ""
         subject = self.names.subject(decision) if self.names.typed else None
         facts = IntegrityFacts(
-            func=FUNCTION_OF[decision.hook], mask=decision.maxprot, obj_type=named, subj_type=subject
+            func=FUNCTION_OF[decision.hook],
+            mask=decision.maxprot,
+            obj_type=named,
+            subj_type=subject,
+            uid=decision.uid,
         )
         rule = self.store.decide("appraise", facts)
         if rule is None or not any(condition.key == "obj_type" for condition in rule.conditions):

@@ -179,7 +179,8 @@ def _still(useful: Sequence[tuple[Event, Decision]], policy: PolicySet, names: N
     known: dict[Decision, bool] = {}
     for event, decision in useful:
         # Of a thousand records of one program, all ask the same.
-        same = dataclasses.replace(decision, pid=0, enclave=None, offset=None, length=None)
+        source = dataclasses.replace(decision.source, offset=None, digest="")
+        same = dataclasses.replace(decision, pid=0, enclave=None, offset=None, length=None, source=source)
         if same not in known:
             known[same] = all(reply.allowed for reply in replies(decision, policy, names.enclaves))
         if not known[same]:

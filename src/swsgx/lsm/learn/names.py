@@ -103,7 +103,7 @@ class Names:
         if named and named != UNLABELED and self.known(named):
             return named
         if self.te is not None:
-            found, _ = self.te.subject_type(label=label, exe=exe)
+            found, _ = self.te.subject_type(label=label, exe=exe, uid=decision.uid)
             if found != UNLABELED:
                 return found
         pattern = exact_pattern(exe)

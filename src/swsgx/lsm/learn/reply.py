@@ -6,13 +6,14 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from swsgx.lsm.audit import Decision
-from swsgx.lsm.learn.identity import OPERATION_OF, facts_of, may_match, rule_of
+from swsgx.lsm.learn.identity import OPERATION_OF, facts_of, in_its_file, may_match, rule_of
 from swsgx.lsm.learn.integrity import FUNCTION_OF
 from swsgx.lsm.learn.names import told_type
 from swsgx.lsm.learn.te import ON_DEVICE, ON_FILE, ON_ITSELF
-from swsgx.lsm.policy.identity import GRANTS, IdentityRule, IdentityStore
+from swsgx.lsm.policy.identity import GRANTS, OPERATIONS, IdentityFacts, IdentityRule, IdentityStore
 from swsgx.lsm.policy.integrity import IntegrityFacts
 from swsgx.lsm.policy.load import PolicySet
+from swsgx.lsm.policy.ordered import Condition
 from swsgx.lsm.policy.questions import Answer, ask_identity, ask_integrity, ask_te
 from swsgx.lsm.policy.source import Rule
 from swsgx.lsm.policy.te import CLASS, DEVICE, PERMISSIONS, UNLABELED, TeStore
@@ -40,13 +41,16 @@ class Reply:
 def replies(decision: Decision, policy: PolicySet, enclaves: Mapping[bytes, str]) -> Iterator[Reply]:
     """What the policy says to all that a record was refused, or allowed.
 
-    A policy of a kind that is not loaded is not asked, and nothing is said for modules without policy.
+    A policy of a kind that is not loaded is not asked, and nothing is said for modules without policy, nor of what no
+    rule has refused.
 
     Args:
         decision: the record's.
         policy: that is asked.
         enclaves: by MRENCLAVE, types of enclaves that have none in their records.
     """
+    if decision.reason:
+        return
     if policy.te is not None and decision.lsm in ("te", "page_rules"):
         yield from _te(decision, policy.te, policy, enclaves)
     if policy.identity is not None:
@@ -59,10 +63,11 @@ def _subject(decision: Decision, te: TeStore) -> tuple[str, str]:
     named = told_type(decision.scontext)
     if named in te.types and named != UNLABELED:
         return named, f"subject is {named}, by the record's scontext={decision.scontext}"
-    found, rule = te.subject_type(label=decision.scontext, exe=decision.exe)
+    found, rule = te.subject_type(label=decision.scontext, exe=decision.exe, uid=decision.uid)
+    user = "" if decision.uid is None else f" uid={decision.uid}"
     return (
         found,
-        f"subject is {found}, by {placed(rule) if rule else 'no subjcon'}; exe={decision.exe or '?'}",
+        f"subject is {found}, by {placed(rule) if rule else 'no subjcon'}; exe={decision.exe or '?'}{user}",
     )
 
 
@@ -97,7 +102,7 @@ def _te(decision: Decision, te: TeStore, policy: PolicySet, enclaves: Mapping[by
             target, how = source, [told]
         elif decision.lsm == "page_rules":
             continue
-        elif permission in ON_FILE and not decision.source.path:
+        elif permission in ON_FILE and not _has_file(decision, permission):
             yield _without_file(decision, permission, policy)
             continue
         else:
@@ -112,6 +117,10 @@ def _te(decision: Decision, te: TeStore, policy: PolicySet, enclaves: Mapping[by
                 how = [told, other]
         answer = ask_te(te, source, target, permission)
         yield Reply(f"{source} {target} : {CLASS} {permission}", answer, answer.yes, tuple(how))
+
+
+def _has_file(decision: Decision, permission: str) -> bool:
+    return in_its_file(decision) if permission == "init" else decision.source.named
 
 
 def _without_file(decision: Decision, permission: str, policy: PolicySet) -> Reply:
@@ -137,9 +146,11 @@ def _identity(decision: Decision, store: IdentityStore) -> Iterator[Reply]:
     subject = told_type(decision.scontext) or None
     facts = facts_of(decision, operation, subject)
     answer = ask_identity(store, facts)
+    asked = {condition.key for rule in store.rules for condition in rule.conditions}
     how = tuple(
-        f"{key}={'sha256:' + value.hex() if isinstance(value, bytes) else value}"
-        for key in ("mrenclave", "mrsigner", "subj_type")
+        f"{key}={_shown(value)}"
+        for key in OPERATIONS[operation]
+        if key in ("mrenclave", "mrsigner", "subj_type") or key in asked
         if (value := getattr(facts, key)) is not None
     )
     maybe = [rule for rule in store.rules if may_match(rule, facts)]
@@ -152,18 +163,44 @@ def _identity(decision: Decision, store: IdentityStore) -> Iterator[Reply]:
     question = f"op={operation}"
     if lacking:
         question += f" grant={','.join(wanted)}"
-        missing = _missing(maybe, answer, wanted)
-        if missing:
-            answer = Answer(
-                "DENY", False, answer.rule, answer.matched, f"it does not grant {', '.join(missing)}"
-            )
+        answer = _granted(_that_let_in(maybe, facts), answer, wanted)
     yield Reply(question, answer, answer.yes, how)
 
 
-def _missing(maybe: list[IdentityRule], answer: Answer, wanted: list[str]) -> list[str]:
-    """Grants that the rule lacks which decides; where that is not certain, the first that may."""
-    given = maybe[0].grants if maybe and not answer.yes and maybe[0].allow else answer.grants
-    return [name for name in wanted if name not in given]
+def _shown(value: object) -> str:
+    """A fact as a rule would ask for it."""
+    if isinstance(value, bytes):
+        return f"sha256:{value.hex()}"
+    return str(value).upper() if isinstance(value, bool) else str(value)
+
+
+def _that_let_in(maybe: list[IdentityRule], facts: IdentityFacts) -> list[IdentityRule]:
+    """Rules of which one has let an enclave in: it is there, so none that denies has decided.
+
+    Args:
+        maybe: rules that nothing speaks against that is known, in their order.
+        facts: what is known of the enclave.
+    """
+    tried: list[set[Condition]] = []
+    found = []
+    for rule in maybe:
+        # Where this one holds, an earlier one does that asks for nothing else of what is not known.
+        if not any(unknown <= {*rule.conditions} for unknown in tried):
+            tried.append({c for c in rule.conditions if getattr(facts, c.key) is None})
+            found += [rule] if rule.allow else []
+    return found
+
+
+def _granted(let_in: list[IdentityRule], answer: Answer, wanted: list[str]) -> Answer:
+    """Whether an enclave was granted something, whichever of these rules let it in; ``answer`` if it was none."""
+    given: list[tuple[Rule | None, tuple[str, ...]]] = [(rule.rule, rule.grants) for rule in let_in]
+    given = given or [(answer.rule, answer.grants)]
+    for place, grants in given:
+        missing = [name for name in wanted if name not in grants]
+        if missing:
+            return Answer("DENY", False, place, answer.matched, f"it does not grant {', '.join(missing)}")
+    place, grants = given[0]
+    return Answer("ALLOW", True, place, answer.matched, answer.why if answer.yes else "", grants)
 
 
 def _integrity(decision: Decision, policy: PolicySet) -> Reply:
@@ -175,7 +212,9 @@ def _integrity(decision: Decision, policy: PolicySet) -> Reply:
         subject, told = _subject(decision, te)
         target, other = _file(decision, te)
         how = told, other
-    facts = IntegrityFacts(func=function, mask=decision.maxprot, obj_type=target, subj_type=subject)
+    facts = IntegrityFacts(
+        func=function, mask=decision.maxprot, obj_type=target, subj_type=subject, uid=decision.uid
+    )
     if store is None:
         return Reply(f"appraise func={function}", Answer("dont_appraise", False), True, how)
     answer = ask_integrity(store, "appraise", facts)

@@ -17,7 +17,6 @@ __all__ = ["ON_DEVICE", "ON_FILE", "ON_ITSELF", "TeLearner", "needed"]
 ON_DEVICE = frozenset({"open", "create", "provision", "vepc"})
 ON_FILE = frozenset({"load", "execute", "execmod", "init"})
 ON_ITSELF = frozenset({"execdirty", "mapwx", "augexec", "execanon", "execunmr"})
-_FILES = ("file", "filemod")
 #: Programs and paths that a comment names.
 _EXAMPLES = 3
 
@@ -96,13 +95,14 @@ class TeLearner:
 
     def _file(self, event: Event, decision: Decision) -> None:
         """Files come first: what they are called decides what enclaves are called."""
-        kinds = _FILES if decision.hook == "load" else _FILES[:1]
-        if decision.source.kind not in kinds or not decision.source.path:
-            if decision.hook == "init" and decision.mrenclave and not self.names.enclave(decision):
+        believed = decision.hook == "load" or decision.source.kind == "file"
+        if not believed or not decision.source.named:
+            if decision.hook == "init" and decision.mrenclave:
                 stem = PurePosixPath(decision.exe).name or "learned"
                 key = ("enclave", decision.mrenclave.hex())
                 why = "an enclave that identity rules name: its SIGSTRUCT is in no file"
-                self.names.enclaves[decision.mrenclave] = self.names.make(key, stem, "_encl", why)
+                if decision.mrenclave not in self.names.enclaves:
+                    self.names.enclaves[decision.mrenclave] = self.names.make(key, stem, "_encl", why)
                 self._fail(event, "a SIGSTRUCT that is in no file: an identity rule with label= allows it")
             else:
                 self._fail(event, "memory that is no file with a name, which no rule can name either")
