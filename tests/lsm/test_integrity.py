@@ -89,6 +89,22 @@ def test_code_that_is_not_in_mrenclave_is_not_behind_an_entry_that_says_it_is(or
     assert told == [(1, 0), (0, 2 * PAGE_SIZE)]
 
 
+@pytest.mark.parametrize("text", [LOAD, "measure func=ENCLAVE_LOAD\n"])
+@pytest.mark.parametrize("origin", [None, from_file("/one")])
+def test_a_tcs_that_is_not_in_mrenclave_is_in_the_list(origin: Origin | None, text: str) -> None:
+    """It says where measured code is entered; one that is measured says nothing that MRENCLAVE does not."""
+    module, log = integrity(text)
+    pages = [(PageType.REG, False), (PageType.TCS, True), (PageType.TCS, False), (PageType.TCS, False)]
+    for page, (page_type, measured) in enumerate(pages):
+        event = load_event(
+            USER, origin, ceiling=3, offset=page * PAGE_SIZE, page_type=page_type, measured=measured
+        )
+        module.commit(event, OK)
+    told = [(fields["measured"], fields["offset"]) for _, fields in log.fields()]
+    others = [(0, 0), (1, PAGE_SIZE)] if text != LOAD else []
+    assert told == [*others, (0, 2 * PAGE_SIZE)]
+
+
 def test_an_entry_has_the_digest_of_the_file_and_of_what_was_copied() -> None:
     module, log = integrity(LOAD + "measure func=ENCLAVE_INIT pcr=11\n")
     origin = from_file("/one", b"whole file")

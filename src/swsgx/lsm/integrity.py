@@ -24,6 +24,7 @@ from typing import ClassVar, Protocol, runtime_checkable
 import numpy as np
 
 from swsgx.isa.address import PAGE_SIZE
+from swsgx.isa.flags import PageType
 from swsgx.lsm.appraisal import Keyring, appraise
 from swsgx.lsm.labels import Kept, Labels, file_of, unmodified
 from swsgx.lsm.listed import Listed, ListedEntry
@@ -219,7 +220,7 @@ class Integrity(Module):
         origin = file_of(event.origin)
         if origin is None:
             return ALLOW
-        rule = self._rule("appraise", event, "ENCLAVE_LOAD", event.ceiling, origin)
+        rule = self._rule("appraise", event, "ENCLAVE_LOAD", _mask(event), origin)
         if rule is None:
             return ALLOW
         key = _key(origin), rule
@@ -329,12 +330,12 @@ class Integrity(Module):
 
     def _load(self, event: Load) -> None:
         origin = file_of(event.origin)
-        rule = self._rule("measure", event, "ENCLAVE_LOAD", event.ceiling, origin)
+        rule = self._rule("measure", event, "ENCLAVE_LOAD", _mask(event), origin)
         if rule is None:
             return
         known = self.memory.of(event.enclave.number)
         violation = origin is not None and _violates(origin)
-        source = _source(event.origin, measured=event.measured)
+        source = _source(event.origin, measured=event.measured, opens=_opens(event))
         if (source, event.ceiling) in known.logged:
             return
         copied = Digest(_MEASURED_BY, event.digest(_MEASURED_BY))
@@ -433,12 +434,28 @@ def _violates(origin: Origin) -> bool:
     return origin.file is None or origin.writers or origin.unwatched
 
 
-def _source(origin: Origin | None, *, measured: bool) -> Hashable:
-    """What one entry stands for: all that comes from there, and that MRENCLAVE vouches for, or does not."""
+def _mask(event: Load) -> int:
+    """What a rule's ``mask`` is compared with: the ceiling; and a TCS that MRENCLAVE does not vouch for is as code.
+
+    It says where the enclave is entered, so whoever may fill it chooses what of the measured code runs.
+    """
+    return event.ceiling | (_EXEC if _opens(event) else 0)
+
+
+def _opens(event: Load) -> bool:
+    return event.page_type is PageType.TCS and not event.measured
+
+
+def _source(origin: Origin | None, *, measured: bool, opens: bool = False) -> Hashable:
+    """What one entry stands for: all that comes from there, and that MRENCLAVE vouches for, or does not.
+
+    Args:
+        opens: they are TCSs that it does not vouch for, which the list must show even behind data that it does not.
+    """
     file = file_of(origin)
     if file is None:
-        return _anonymous(origin), measured
-    return _key(file), file.kind, _violates(file), measured
+        return _anonymous(origin), measured, opens
+    return _key(file), file.kind, _violates(file), measured, opens
 
 
 def _anonymous(origin: Origin | None) -> OriginClass:
