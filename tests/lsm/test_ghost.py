@@ -65,6 +65,13 @@ def test_a_mutant_leaves_nothing_behind() -> None:
     assert explore(_SEED, 200) is None
 
 
+@pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant.name.replace(" ", "-"))
+def test_each_mutant_can_be_planted(mutant: Mutant) -> None:
+    """Also those that are hard to find: the piece of source that they take away is there."""
+    with planted(mutant):
+        pass
+
+
 def test_mutants_have_names_of_their_own() -> None:
     names = {mutant.name for mutant in MUTANTS}
     assert len(names) == len(MUTANTS)

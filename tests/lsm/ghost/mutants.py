@@ -127,11 +127,11 @@ _FORGOTTEN = (
     ),
     Mutant(
         "what fork copies is not remembered", "swsgx.linux.mm:AddressSpace._copy",
-        "hooks.remember_mapping(encl, copy, subject)", "pass",
+        "hooks.remember_mapping(encl, copy, subject, answer.allowed)", "pass",
     ),
     Mutant(
         "what mremap moves is not remembered", f"{_CALLS}.mremap:_moved",
-        "hooks.remember_mapping(copy.encl, copy, subject)", "pass",
+        "hooks.remember_mapping(copy.encl, copy, approval.subject, approval.allowed)", "pass",
     ),
     Mutant(
         "a mapping is remembered by its first page", f"{_HOOKS}:remember_mapping",
