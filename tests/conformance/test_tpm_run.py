@@ -15,7 +15,7 @@ from tests.conformance.swtpm import Swtpm
 from tests.make import supervised
 from tests.make.native_enclave import NEEDS_GCC
 from tests.make.paging import Running
-from tests.make.policed import Policed, policed
+from tests.make.policies import Place, policed_place
 from tests.make.sgx_program import Programs
 
 pytestmark = [pytest.mark.conformance, pytest.mark.timeout(600), NEEDS_GCC]
@@ -40,24 +40,24 @@ def swtpm() -> Iterator[Swtpm]:
 
 
 @pytest.fixture
-def place(tmp_path: Path) -> Policed:
+def place(tmp_path: Path) -> Place:
     done = supervised.run(["true"])
     if done.returncode:
         pytest.skip(f"swsgx run does not work here: {done.stderr}")
     folder = tmp_path / "place"
     folder.mkdir()
-    made = policed(folder, Programs(tmp_path / "programs"))
+    made = policed_place(Programs(tmp_path / "programs"), folder)
     made.write("measure.integrity", RULES)
     return made
 
 
-def _options(place: Policed, swtpm: Swtpm, form: str = "ima-buf", measured: bool = True) -> list[str]:
+def _options(place: Place, swtpm: Swtpm, form: str = "ima-buf", measured: bool = True) -> list[str]:
     listed = ["--measurements", str(place.folder / "list"), "--measurements-form", form] if measured else []
     policy = ["--policy", str(place.folder / "measure.integrity"), "--paranoid"]
     return [*policy, *listed, "--tpm", swtpm.tcti, "--audit", str(place.folder / "audit")]
 
 
-def _run(place: Policed, options: list[str]) -> None:
+def _run(place: Place, options: list[str]) -> None:
     """Two enclaves."""
     program = place.programs.build("measure_later.c")
     with Running([program], options, cwd=place.folder) as running:
@@ -78,13 +78,13 @@ def _registers(swtpm: Swtpm) -> dict[str, bytes]:
     return {algorithm: swtpm.pcr(algorithm) for algorithm in _banks(swtpm)}
 
 
-def _replayed(place: Policed, banks: tuple[str, ...]) -> dict[str, bytes]:
+def _replayed(place: Place, banks: tuple[str, ...]) -> dict[str, bytes]:
     pcrs = replay(parse_binary((place.folder / "list").read_bytes()))
     return {algorithm: pcrs.read(algorithm, 10) for algorithm in banks}
 
 
 @pytest.mark.parametrize("form", FORMS)
-def test_pcr_is_what_the_list_leads_to_after_each_run(form: str, place: Policed, swtpm: Swtpm) -> None:
+def test_pcr_is_what_the_list_leads_to_after_each_run(form: str, place: Place, swtpm: Swtpm) -> None:
     banks = _banks(swtpm)
     assert "sha256" in banks
     assert not any(any(value) for value in _registers(swtpm).values())
@@ -99,13 +99,13 @@ def test_pcr_is_what_the_list_leads_to_after_each_run(form: str, place: Policed,
     assert found[0] != found[1]
 
 
-def test_command_that_shows_a_list_shows_the_pcr_of_the_tpm(place: Policed, swtpm: Swtpm) -> None:
+def test_command_that_shows_a_list_shows_the_pcr_of_the_tpm(place: Place, swtpm: Swtpm) -> None:
     _run(place, _options(place, swtpm))
     done = place.swsgx("policy", "measurements", place.folder / "list", "--pcrs")
     assert swtpm.pcr("sha256").hex() in done.stdout.lower().replace(" ", "")
 
 
-def test_tpm_is_extended_also_where_no_list_is_kept(place: Policed, swtpm: Swtpm) -> None:
+def test_tpm_is_extended_also_where_no_list_is_kept(place: Place, swtpm: Swtpm) -> None:
     found = []
     for _ in range(2):
         _run(place, _options(place, swtpm, measured=False))
@@ -115,9 +115,7 @@ def test_tpm_is_extended_also_where_no_list_is_kept(place: Policed, swtpm: Swtpm
 
 
 @pytest.mark.parametrize("gone", ["ends", "stops answering", "begins anew"])
-def test_what_must_be_measured_is_refused_once_the_tpm_is_gone(
-    gone: str, place: Policed, swtpm: Swtpm
-) -> None:
+def test_what_must_be_measured_is_refused_once_the_tpm_is_gone(gone: str, place: Place, swtpm: Swtpm) -> None:
     program = place.programs.build("measure_later.c")
     with Running([program, "refused"], _options(place, swtpm), cwd=place.folder) as running:
         assert running.line() == "first"
@@ -142,7 +140,7 @@ def test_what_must_be_measured_is_refused_once_the_tpm_is_gone(
         assert not any(any(value) for value in _registers(swtpm).values())
 
 
-def test_list_that_does_not_lead_to_the_tpm_starts_nothing(place: Policed, swtpm: Swtpm) -> None:
+def test_list_that_does_not_lead_to_the_tpm_starts_nothing(place: Place, swtpm: Swtpm) -> None:
     _run(place, _options(place, swtpm))
     before = _registers(swtpm)
     (place.folder / "list").rename(place.folder / "elsewhere")
@@ -158,7 +156,7 @@ def test_list_that_does_not_lead_to_the_tpm_starts_nothing(place: Policed, swtpm
 
 @pytest.mark.parametrize("rules", ["", "dont_measure func=ENCLAVE_LOAD\n"])
 def test_tpm_that_nothing_would_be_measured_into_starts_nothing(
-    rules: str, place: Policed, swtpm: Swtpm
+    rules: str, place: Place, swtpm: Swtpm
 ) -> None:
     place.write("measure.integrity", rules)
     done = place.swsgx("run", *_options(place, swtpm), "--", "/bin/touch", place.folder / "started")
@@ -167,7 +165,7 @@ def test_tpm_that_nothing_would_be_measured_into_starts_nothing(
     assert not (place.folder / "started").exists()
 
 
-def test_tpm_that_is_not_there_starts_nothing(place: Policed, swtpm: Swtpm) -> None:
+def test_tpm_that_is_not_there_starts_nothing(place: Place, swtpm: Swtpm) -> None:
     swtpm.end()
     done = place.swsgx("run", *_options(place, swtpm), "--", "/bin/touch", place.folder / "started")
     assert done.returncode == 2
@@ -183,7 +181,7 @@ for fd in range(3, 99):
 """
 
 
-def test_program_does_not_inherit_the_connection(place: Policed, swtpm: Swtpm) -> None:
+def test_program_does_not_inherit_the_connection(place: Place, swtpm: Swtpm) -> None:
     done = place.swsgx("run", *_options(place, swtpm), "--", "python3", "-c", OPEN)
     assert (done.returncode, done.stderr) == (0, "")
     assert "socket:" not in done.stdout

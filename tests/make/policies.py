@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 import shutil
 import subprocess
-import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,7 +17,7 @@ from swsgx.lsm.audit_reader import read_events
 from tests.make import supervised
 from tests.make.sgx_program import Programs, enclave_source
 
-__all__ = ["PAGE", "Place", "plain", "policed_place"]
+__all__ = ["PAGE", "Place", "ended_well", "plain", "policed_place"]
 
 PAGE = 4096
 TYPES = """
@@ -87,29 +86,40 @@ class Place:
         file.write_text(text, encoding="utf-8")
         return ["--policy", str(file)]
 
-    def command(self, program: Path, *words: str) -> list[str]:
-        options = ["--audit", str(self.audit)] if self.options else []
-        swsgx = [*self.before, sys.executable, "-c", "from swsgx.cli.entry import main; main()"]
-        return [*swsgx, "run", *self.options, *options, "--", str(program), *words]
+    def write(self, name: str, text: str) -> Path:
+        """A file with ``{folder}`` replaced by the pattern of this one."""
+        file = self.folder / name
+        file.write_text(text.replace("{folder}", plain(self.folder)), encoding="utf-8")
+        return file
 
-    def run(self, program: Path, *words: str, **how: Any) -> str:
-        done = self.finish(program, *words, **how)
-        if done.stdout.startswith("EXIT-SKIP"):
-            pytest.skip(done.stdout.partition(" ")[2].strip())
-        assert (done.returncode, done.stderr) == (0, ""), done.stdout[-2000:] + done.stderr[-2000:]
-        assert done.stdout.endswith("EXIT-SUCCESS\n"), done.stdout[-2000:]
-        return done.stdout
+    def swsgx(self, *words: str | Path, **how: Any) -> subprocess.CompletedProcess[str]:
+        """Run a command of swsgx in the folder, to its end."""
+        given = {"env": supervised.environment(), "cwd": self.folder, "timeout": 100, **how}
+        command = [*self.before, *supervised.swsgx_run()[:3], *map(str, words)]
+        return subprocess.run(command, capture_output=True, text=True, check=False, **given)
 
     def finish(self, program: Path, *words: str, **how: Any) -> subprocess.CompletedProcess[str]:
-        given = {"env": supervised.environment(), "cwd": self.folder, "timeout": 100, **how}
-        return subprocess.run(
-            self.command(program, *words), capture_output=True, text=True, check=False, **given
-        )
+        """Run a program under the options, to its end."""
+        audit = ["--audit", str(self.audit)] if self.options else []
+        return self.swsgx("run", *self.options, *audit, "--", program, *words, **how)
+
+    def run(self, program: Path, *words: str, **how: Any) -> str:
+        """The same, to its good end; what it says."""
+        return ended_well(self.finish(program, *words, **how))
 
     def denials(self) -> list[Decision]:
         """What the audit file holds of refusals."""
         events = read_events(self.audit.read_text(encoding="ascii")) if self.audit.exists() else []
         return [event.record for event in events if isinstance(event.record, Decision)]
+
+
+def ended_well(done: subprocess.CompletedProcess[str]) -> str:
+    """What one of the programs says, which must have succeeded, unless it says what this machine lacks."""
+    if done.stdout.startswith("EXIT-SKIP"):
+        pytest.skip(done.stdout.partition(" ")[2].strip())
+    assert (done.returncode, done.stderr) == (0, ""), done.stdout[-2000:] + done.stderr[-2000:]
+    assert done.stdout.endswith("EXIT-SUCCESS\n"), done.stdout[-2000:]
+    return done.stdout
 
 
 def plain(path: Path) -> str:

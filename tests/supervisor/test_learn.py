@@ -12,8 +12,7 @@ from swsgx.isa.sigstruct import Sigstruct
 from swsgx.lsm.audit import Decision
 from swsgx.lsm.audit_reader import read_events
 from tests.make.native_enclave import NEEDS_GCC
-from tests.make.policed import Policed, policed
-from tests.make.sgx_program import Programs
+from tests.make.policies import Place, ended_well
 
 pytestmark = NEEDS_GCC
 
@@ -40,11 +39,6 @@ PROGRAMS = (
 )
 
 
-@pytest.fixture
-def place(programs: Programs, tmp_path: Path) -> Policed:
-    return policed(tmp_path, programs)
-
-
 def denials(audit: Path) -> list[Decision]:
     events = read_events(audit.read_text(encoding="ascii"))
     return [event.record for event in events if isinstance(event.record, Decision) and event.record.denied]
@@ -54,7 +48,12 @@ def policies(*files: Path) -> list[str]:
     return [word for file in files for word in ("--policy", str(file))]
 
 
-def learned(place: Policed, base: list[Path], audit: Path) -> list[Path]:
+def run(place: Place, options: list[str], program: Path, *words: str) -> None:
+    """Run a program to its good end under such options."""
+    ended_well(place.swsgx("run", *options, "--", program, *words))
+
+
+def learned(place: Place, base: list[Path], audit: Path) -> list[Path]:
     """The policy with what is learned from a log by it, loaded as the page on policies says."""
     made = []
     for kind in ("integrity", "te", "identity"):
@@ -67,11 +66,11 @@ def learned(place: Policed, base: list[Path], audit: Path) -> list[Path]:
     return [*made, *(file for file in base if file.suffix not in replaced)]
 
 
-def watched(place: Policed, kinds: str, program: Path, *words: str) -> tuple[list[str], list[Path]]:
+def watched(place: Place, kinds: str, program: Path, *words: str) -> tuple[list[str], list[Path]]:
     """Options of the policy that is learned from a program's run under one that allows nothing, and its files."""
     base = [place.write(f"base.{kind}", TEXTS[kind]) for kind in kinds.split()]
     audit = place.folder / "audit"
-    place.run([*policies(*base), "--permissive", "--audit", str(audit)], program, "plain", *words)
+    run(place, [*policies(*base), "--permissive", "--audit", str(audit)], program, "plain", *words)
     told = denials(audit)
     assert told
     assert all(denial.permissive and denial.uid == os.geteuid() for denial in told)
@@ -89,23 +88,23 @@ def watched(place: Policed, kinds: str, program: Path, *words: str) -> tuple[lis
     ids=lambda value: "-".join(value) if isinstance(value, tuple) else value,
 )
 def test_program_that_was_watched_runs_under_what_was_learned(
-    kinds: str, words: tuple[str, ...], place: Policed
+    kinds: str, words: tuple[str, ...], place: Place
 ) -> None:
-    program = place.build(words[0])
+    program = place.program(words[0])
     options, _ = watched(place, kinds, program, *words[1:])
-    place.run(options, program, "plain", *words[1:])
+    run(place, options, program, "plain", *words[1:])
     assert denials(place.folder / "again") == []
 
 
-def test_what_was_not_watched_stays_refused(place: Policed) -> None:
-    program = place.build("policy_source")
+def test_what_was_not_watched_stays_refused(place: Place) -> None:
+    program = place.program("policy_source")
     options, files = watched(place, "te identity", program, "code.bin", "none")
-    place.run(options, program, "plain", "code.bin", "none")
+    run(place, options, program, "plain", "code.bin", "none")
     assert denials(place.folder / "again") == []
     # Other files, and the same bytes from elsewhere: the program says where it is refused.
     for words in (("plain.bin", "add"), ("anonymous", "init"), ("memfd", "init"), ("deleted", "init")):
         before = len(denials(place.folder / "again"))
-        place.run(options, program, "policy", *words)
+        run(place, options, program, "policy", *words)
         (denial,) = denials(place.folder / "again")[before:]
         assert not denial.permissive
         # From the record alone it is known why, and by what it would be allowed.
@@ -124,8 +123,8 @@ def last_event(audit: Path) -> str:
     return "".join(audit.read_text(encoding="ascii").splitlines(keepends=True)[-2:])
 
 
-def test_digest_in_a_record_is_that_of_the_file_on_disk(place: Policed) -> None:
-    watched(place, "te identity", place.build("policy_source"), "code.bin", "none")
+def test_digest_in_a_record_is_that_of_the_file_on_disk(place: Place) -> None:
+    watched(place, "te identity", place.program("policy_source"), "code.bin", "none")
     told = denials(place.folder / "audit")
     for name in ("code.bin", "enclave.sig"):
         digest = f"sha256:{hashlib.sha256((place.folder / name).read_bytes()).hexdigest()}"

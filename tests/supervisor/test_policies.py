@@ -23,7 +23,7 @@ from swsgx.lsm.measurement_list import parse_binary
 from tests.make import supervised
 from tests.make.native_enclave import NEEDS_GCC
 from tests.make.paging import Running
-from tests.make.policies import PAGE, Place, plain
+from tests.make.policies import PAGE, Place, ended_well, plain
 from tests.make.sgx_program import FOLDER
 
 pytestmark = NEEDS_GCC
@@ -119,10 +119,7 @@ def test_plain_driver_does_as_the_kernel(row: Row, place: Place) -> None:
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(supervised, "options", list(row.options))
         done = supervised.run([program, "plain", *row.words], cwd=place.folder)
-    if done.stdout.startswith("EXIT-SKIP"):
-        pytest.skip(done.stdout.partition(" ")[2].strip())
-    assert (done.returncode, done.stderr) == (0, ""), done.stdout[-2000:] + done.stderr[-2000:]
-    assert done.stdout.endswith("EXIT-SUCCESS\n"), done.stdout[-2000:]
+    ended_well(done)
 
 
 @pytest.mark.parametrize("row", rows())
