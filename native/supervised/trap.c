@@ -252,6 +252,26 @@ static bool is_number(uint64_t path)
 	return !copy_in(&first, path, 1) && first >= '0' && first <= '9';
 }
 
+/* Whether it reads or writes what a descriptor is open for. */
+static bool moves_bytes(const registers_t *r)
+{
+	switch (r->rax) {
+	case __NR_read:
+	case __NR_write:
+	case __NR_pread64:
+	case __NR_pwrite64:
+	case __NR_readv:
+	case __NR_writev:
+	case __NR_preadv:
+	case __NR_pwritev:
+	case __NR_preadv2:
+	case __NR_pwritev2:
+		return true;
+	default:
+		return false;
+	}
+}
+
 /* Whether a call of the program's can concern SGX. */
 static bool concerns_sgx(const registers_t *r)
 {
@@ -308,20 +328,11 @@ static bool concerns_sgx(const registers_t *r)
 		return concerns_folder(r->rdi);
 	case __NR_ptrace:
 		return concerns_ptrace(r);
-	case __NR_pread64:
-	case __NR_pwrite64:
-	case __NR_readv:
-	case __NR_writev:
-	case __NR_preadv:
-	case __NR_pwritev:
-	case __NR_preadv2:
-	case __NR_pwritev2:
-		return concerns_memory_file(r);
 	case __NR_process_vm_readv:
 	case __NR_process_vm_writev:
 		return concerns_vectors(r);
 	default:
-		return false;
+		return moves_bytes(r) && concerns_memory_file(r);
 	}
 }
 
@@ -334,19 +345,9 @@ static bool may_block(const registers_t *r)
 	case __NR_flock:
 	case __NR_execve:
 	case __NR_execveat:
-	case __NR_read:
-	case __NR_write:
-	case __NR_pread64:
-	case __NR_pwrite64:
-	case __NR_readv:
-	case __NR_writev:
-	case __NR_preadv:
-	case __NR_pwritev:
-	case __NR_preadv2:
-	case __NR_pwritev2:
 		return true;
 	default:
-		return false;
+		return moves_bytes(r);
 	}
 }
 

@@ -262,10 +262,9 @@ class NativeEngine:
     def written(self, encl: Encl, address: Linaddr, length: int) -> None:
         """Private copies, which patches made, follow."""
         attached = self._attached.get(id(encl))
-        for start, end in (
-            attached.runs.private_parts(address, address + length) if attached is not None else ()
-        ):
-            follow(os.getpid(), start, encl.store.contents.view[start - encl.base : end - encl.base])
+        if attached is not None:
+            parts = attached.runs.private_parts(address, address + length)
+            follow(os.getpid(), parts, encl.base, encl.store.contents.view)
 
     def accessed(self, mapping: EnclaveMapping, first: int, count: int) -> npt.NDArray[np.bool_]:
         """No page: the host's page tables are not ours to read."""

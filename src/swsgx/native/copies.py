@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 import struct
+from collections.abc import Iterable
 
 from swsgx.isa.address import PAGE_SIZE
 
@@ -20,24 +21,33 @@ _ENTRY = 8
 _PRESENT, _SWAPPED, _FILE = 1 << 63, 1 << 62, 1 << 61
 
 
-def follow(pid: int, address: int, contents: memoryview) -> None:
-    """Make words of a private copy, if there is one, what the enclave's contents are now.
+def follow(pid: int, parts: Iterable[tuple[int, int]], base: int, contents: memoryview) -> None:
+    """Make words of private copies, where there are any, what the enclave's contents are now.
 
     A patched exit is undone by that, and made again when it is next used; its jump lies in one word.
 
     Args:
         pid: the process; it may have died.
-        address: of the words there, 8-byte aligned, in one page.
-        contents: of the enclave.
+        parts: start and end of each range of words there, 8-byte aligned, in one page.
+        base: the enclave's first address.
+        contents: of the enclave, all of it.
     """
-    with contextlib.suppress(OSError, struct.error):
-        with open(f"/proc/{pid}/pagemap", "rb", buffering=0) as pagemap:
-            (entry,) = struct.unpack("<Q", os.pread(pagemap.fileno(), _ENTRY, address // PAGE_SIZE * _ENTRY))
-        if entry & _FILE or not entry & (_PRESENT | _SWAPPED):
-            return
-        with open(f"/proc/{pid}/mem", "r+b", buffering=0) as memory:
-            # Threads may be running there: word by word, and none that stays as it is.
-            for at in range(0, len(contents), _WORD):
-                word = bytes(contents[at : at + _WORD])
-                if os.pread(memory.fileno(), _WORD, address + at) != word:
-                    os.pwrite(memory.fileno(), word, address + at)
+    for start, end in parts:
+        with contextlib.suppress(OSError, struct.error):
+            if _is_copy(pid, start):
+                _store(pid, start, contents[start - base : end - base])
+
+
+def _is_copy(pid: int, address: int) -> bool:
+    with open(f"/proc/{pid}/pagemap", "rb", buffering=0) as pagemap:
+        (entry,) = struct.unpack("<Q", os.pread(pagemap.fileno(), _ENTRY, address // PAGE_SIZE * _ENTRY))
+    return not entry & _FILE and bool(entry & (_PRESENT | _SWAPPED))
+
+
+def _store(pid: int, address: int, contents: memoryview) -> None:
+    """Threads may be running there: word by word, and none that stays as it is."""
+    with open(f"/proc/{pid}/mem", "r+b", buffering=0) as memory:
+        for at in range(0, len(contents), _WORD):
+            word = bytes(contents[at : at + _WORD])
+            if os.pread(memory.fileno(), _WORD, address + at) != word:
+                os.pwrite(memory.fileno(), word, address + at)

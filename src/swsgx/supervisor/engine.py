@@ -578,10 +578,9 @@ class TargetEngine:
     def written(self, encl: Encl, address: Linaddr, length: int) -> None:
         """Private copies, which patches made, follow."""
         attached = self._attached.get(encl)
-        for start, end in (
-            attached.runs.private_parts(address, address + length) if attached is not None else ()
-        ):
-            follow(self.memory.pid, start, encl.store.contents.view[start - encl.base : end - encl.base])
+        if attached is not None:
+            parts = attached.runs.private_parts(address, address + length)
+            follow(self.memory.pid, parts, encl.base, encl.store.contents.view)
 
     def accessed(self, mapping: EnclaveMapping, first: int, count: int) -> npt.NDArray[np.bool_]:
         """No page: the host's page tables are not ours to read."""

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import os
+import re
 
-__all__ = ["in_tree", "is_stopped", "leader_of", "parent_of", "tracer_of", "waits_for_vfork"]
+__all__ = ["in_tree", "is_stopped", "leader_of", "memory_of", "parent_of", "tracer_of", "waits_for_vfork"]
+
+_MEMORY = re.compile(r"/proc/(\d+)(?:/task/\d+)?/mem")
 
 
 def tracer_of(tid: int) -> int:
@@ -34,21 +37,31 @@ def waits_for_vfork(pid: int) -> bool:
     """Whether a thread of a process waits for a child's exec, and cannot do anything else."""
     try:
         for task in os.listdir(f"/proc/{pid}/task"):
-            with open(f"/proc/{pid}/task/{task}/stat", encoding="ascii", errors="replace") as stat:
-                if stat.read().rpartition(")")[2].split()[0] == "D":
-                    return True
+            if _state_in(f"/proc/{pid}/task/{task}/stat") == "D":
+                return True
     except (FileNotFoundError, ProcessLookupError):
         pass
     return False
 
 
+def _state_in(path: str) -> str:
+    """The letter for a task's state."""
+    with open(path, encoding="ascii", errors="replace") as stat:
+        return stat.read().rpartition(")")[2].split()[0]
+
+
 def is_stopped(tid: int) -> bool:
     """Whether a task is stopped by its tracer, which may look at it then."""
     try:
-        with open(f"/proc/{tid}/stat", encoding="ascii", errors="replace") as stat:
-            return stat.read().rpartition(")")[2].split()[0] == "t"
+        return _state_in(f"/proc/{tid}/stat") == "t"
     except (FileNotFoundError, ProcessLookupError):
         return False
+
+
+def memory_of(path: str) -> int | None:
+    """The process whose memory a path is, as readlink(2) of a descriptor tells it; None: it is another file."""
+    match = _MEMORY.fullmatch(path)
+    return int(match[1]) if match else None
 
 
 def in_tree(tid: int) -> bool:

@@ -336,10 +336,11 @@ class Supervisor:
         return self._patches
 
     def _executed(self, tid: int) -> None:
-        former = bytearray(8)
-        ptrace_buffer(Ptrace.GETEVENTMSG, tid, 0, former)
-        self._traced.pop(int.from_bytes(former, "little"), None)
-        self._announcing.pop(int.from_bytes(former, "little"), None)
+        message = bytearray(8)
+        ptrace_buffer(Ptrace.GETEVENTMSG, tid, 0, message)
+        former = int.from_bytes(message, "little")
+        self._traced.pop(former, None)
+        self._announcing.pop(former, None)
         if self._service is not None:
             for fd in self._service.pidfds_of(tid):
                 if fd in self._watched:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import errno
 import os
-import re
 import struct
 from collections.abc import Callable, Generator, Iterator
 
@@ -19,7 +18,7 @@ from swsgx.native.abi import Answer
 from swsgx.supervisor.calls.asked import Asked, Handler, Result
 from swsgx.supervisor.calls.files import FILE_CALLS
 from swsgx.supervisor.files import flags_of
-from swsgx.supervisor.kinship import is_stopped, leader_of, tracer_of
+from swsgx.supervisor.kinship import is_stopped, leader_of, memory_of, tracer_of
 from swsgx.supervisor.memory import TargetMemory
 from swsgx.supervisor.process import TargetProcess
 from swsgx.supervisor.steps import Call, Step, Store
@@ -35,7 +34,6 @@ _SEEK_CUR = 1
 _HERE = (1 << 64) - 1
 _IOVEC = struct.Struct("<QQ")
 _IOV_MAX = 1024
-_MEMORY = re.compile(r"/proc/(\d+)(?:/task/\d+)?/mem")
 
 
 class _Memory:
@@ -170,8 +168,8 @@ def _move(
         place: address in the process; None: where the descriptor is, which is then moved on.
     """
     fd = asked.args[0] & 0xFFFF_FFFF
-    match = _MEMORY.fullmatch(os.readlink(f"/proc/{asked.tid}/fd/{fd}"))  # noqa: PTH115 - only the kernel can follow it
-    process = _process(asked, int(match[1])) if match else None
+    pid = memory_of(os.readlink(f"/proc/{asked.tid}/fd/{fd}"))  # noqa: PTH115 - only the kernel can follow it
+    process = _process(asked, pid) if pid is not None else None
     wanted = (os.O_WRONLY if write else os.O_RDONLY), os.O_RDWR
     if process is None or flags_of(asked.tid, fd) & (os.O_ACCMODE | os.O_PATH) not in wanted:
         other = FILE_CALLS.get(asked.request.number)

@@ -19,6 +19,7 @@ from swsgx.native.abi import Answer
 from swsgx.supervisor import emulated_files as emulated
 from swsgx.supervisor.calls.asked import Asked, Handler, Result, signed
 from swsgx.supervisor.files import Stand
+from swsgx.supervisor.kinship import memory_of
 from swsgx.supervisor.steps import Call, Step, Store
 
 __all__ = ["PATH_CALLS"]
@@ -35,7 +36,6 @@ _OPEN_HOW = 24
 _RESOLVE_BENEATH, _RESOLVE_IN_ROOT, _RESOLVE_ALL = 8, 0x10, 0x3F
 _OF_DESCRIPTOR = re.compile(r"/proc/(?:self|thread-self|(\d+))(?:/task/\d+)?/fd/(\d+)")
 _FD_FOLDER = re.compile(r"/proc/\d+(?:/task/\d+)?/fd/")
-_MEMORY = re.compile(r"/proc/\d+(?:/task/\d+)?/mem")
 _LINKS = 40
 _DEV_FD = re.compile(r"/dev/fd/(\d+)")
 
@@ -149,7 +149,7 @@ def _open(asked: Asked, dirfd: int, address: int, flags: int) -> Result:
         return _open_node(asked, path, flags, folder)
     if flags & os.O_DIRECTORY and asked.service.folders.adds_to(path):
         return _open_folder(asked, path, flags)
-    if _MEMORY.fullmatch(path) and not flags & os.O_PATH:
+    if memory_of(path) is not None and not flags & os.O_PATH:
         return asked.service.memory_files.install(asked)
     contents = emulated.contents_of(path, asked.service.cpu.model)
     if contents is None or flags & os.O_ACCMODE != os.O_RDONLY:
