@@ -286,8 +286,8 @@ def test_keylime_refuses_templates_that_it_does_not_know(
 @pytest.fixture
 def swtpm(tmp_path: Path) -> Iterator[Swtpm]:
     tpm = Swtpm(tmp_path, tcp=True)
-    tpm.start()
     try:
+        tpm.start()
         yield tpm
     finally:
         tpm.end()

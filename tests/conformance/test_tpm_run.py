@@ -32,8 +32,8 @@ FORMS = ["ima-buf", "own"]
 def swtpm() -> Iterator[Swtpm]:
     with tempfile.TemporaryDirectory(prefix="swtpm-") as folder:
         tpm = Swtpm(Path(folder))
-        tpm.start()
         try:
+            tpm.start()
             yield tpm
         finally:
             tpm.end()
