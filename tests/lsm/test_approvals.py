@@ -159,6 +159,9 @@ def test_pages_that_are_gone_are_forgotten() -> None:
 class FromFile:
     """All memory is of one file, from its second page on."""
 
+    def unwritten(self, address: TargetAddr, size: int) -> None:
+        """Nothing is known without a look."""
+
     def extents(self, address: TargetAddr, contents: memoryview, *, code: bool = True) -> Iterable[Extent]:
         origin = Origin(kind=OriginClass.FILE, path="/lib", device=1, inode=2, offset=PAGE_SIZE)
         yield Extent(len(contents), origin)

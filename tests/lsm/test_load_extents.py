@@ -22,6 +22,9 @@ class Pages:
     def __init__(self, origins: dict[int, Origin]) -> None:
         self.origins = origins
 
+    def unwritten(self, address: TargetAddr, size: int) -> None:
+        """Nothing is known without a look."""
+
     def extents(self, address: TargetAddr, contents: memoryview, *, code: bool = True) -> Iterable[Extent]:
         for at in range(address, address + len(contents), PAGE_SIZE):
             yield Extent(PAGE_SIZE, self.origins.get(at))
@@ -32,6 +35,9 @@ class Runs:
 
     def __init__(self, size: int) -> None:
         self.size = size
+
+    def unwritten(self, address: TargetAddr, size: int) -> None:
+        """Nothing is known without a look."""
 
     def extents(self, address: TargetAddr, contents: memoryview, *, code: bool = True) -> Iterable[Extent]:
         yield Extent(self.size, FILE)

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import ctypes
 import hashlib
 import mmap
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from swsgx.isa.address import PAGE_SIZE, TargetAddr
 from swsgx.linux.provenance import Extent, OriginClass
-from swsgx.lsm import process_facts
+from swsgx.lsm import pagemap, process_facts, provenance
+from swsgx.lsm.file_facts import FileFacts, Mount, file_facts
 from swsgx.lsm.process_facts import ProcessMemory, SourceFiles, subject_of
 from swsgx.native.images import address_of
 
@@ -121,3 +125,108 @@ def test_subject_is_the_process_of_a_thread() -> None:
     assert (subject.pid, subject.uid) == (os.getpid(), os.geteuid())
     assert subject.exe == str(Path("/proc/self/exe").readlink())
     assert subject.comm == Path("/proc/self/comm").read_text().rstrip("\n")
+
+
+def _known(address: int, length: int) -> ProcessMemory:
+    """Our memory, of which a mapping was looked at a moment ago."""
+    memory = ProcessMemory(os.getpid(), SourceFiles())
+    list(memory.extents(TargetAddr(address), memoryview(bytes(length)), code=False))
+    return memory
+
+
+@pytest.fixture
+def copy(monkeypatch: pytest.MonkeyPatch) -> Iterator[int]:
+    """An empty file; and what was looked at is believed for as long as a test takes."""
+    monkeypatch.setattr(provenance, "_BELIEVED", 3600)
+    fd = os.memfd_create("copy")
+    yield fd
+    os.close(fd)
+
+
+def test_pages_that_were_not_written_to_are_copied_from_their_file(
+    file: Path, mapped: Map, copy: int
+) -> None:
+    address = mapped(file)
+    pages = _known(address, PAGE_SIZE).unwritten(TargetAddr(address + PAGE_SIZE), 3 * PAGE_SIZE)
+    assert pages is not None
+    assert (pages.start, pages.end) == (address + PAGE_SIZE, address + 4 * PAGE_SIZE)
+    origin = pages.copy_to_file(copy, 64, address + 2 * PAGE_SIZE, PAGE_SIZE)
+    assert origin is not None
+    assert (origin.kind, origin.path, origin.offset) == (OriginClass.FILE, str(file), 2 * PAGE_SIZE)
+    assert os.pread(copy, 2 * PAGE_SIZE, 64) == b"c" * PAGE_SIZE
+
+
+def test_pages_end_where_one_was_written_to_even_with_what_it_had(file: Path, mapped: Map) -> None:
+    address = mapped(file)
+    (ctypes.c_char * (4 * PAGE_SIZE)).from_address(address)[2 * PAGE_SIZE] = b"c"
+    memory = _known(address, PAGE_SIZE)
+    pages = memory.unwritten(TargetAddr(address), 4 * PAGE_SIZE)
+    assert pages is not None
+    assert pages.end == address + 2 * PAGE_SIZE
+    assert memory.unwritten(TargetAddr(address + 2 * PAGE_SIZE), PAGE_SIZE) is None
+
+
+def test_what_was_not_looked_at_is_not_copied_from_a_file(file: Path, mapped: Map) -> None:
+    assert ProcessMemory(os.getpid(), SourceFiles()).unwritten(TargetAddr(mapped(file)), PAGE_SIZE) is None
+
+
+def test_memory_of_no_file_is_not_copied_from_one() -> None:
+    area = mmap.mmap(-1, PAGE_SIZE)
+    address = address_of(memoryview(area))
+    assert _known(address, PAGE_SIZE).unwritten(TargetAddr(address), PAGE_SIZE) is None
+
+
+def test_memory_that_may_not_be_read_is_not_copied_from_its_file(file: Path, copy: int) -> None:
+    with file.open("rb") as source:
+        area = mmap.mmap(source.fileno(), 0, mmap.MAP_PRIVATE, mmap.PROT_READ | mmap.PROT_WRITE)
+    address = address_of(memoryview(area))
+    libc = ctypes.CDLL(None, use_errno=True)
+    assert libc.mprotect(ctypes.c_void_p(address), PAGE_SIZE, 0) == 0
+    assert _known(address, PAGE_SIZE).unwritten(TargetAddr(address), PAGE_SIZE) is None
+
+
+def test_file_with_another_path_here_is_not_copied_from(
+    file: Path, mapped: Map, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(process_facts, "_is_here", lambda *_: False)
+    address = mapped(file)
+    assert _known(address, PAGE_SIZE).unwritten(TargetAddr(address), PAGE_SIZE) is None
+
+
+@pytest.mark.parametrize("filesystem", ["fuse", "overlay"])
+def test_files_that_can_be_others_when_they_are_opened_again_are_not_copied_from(
+    file: Path, mapped: Map, monkeypatch: pytest.MonkeyPatch, filesystem: str
+) -> None:
+    def other(fd: int, mounts: list[Mount]) -> FileFacts:
+        return replace(file_facts(fd, mounts), filesystem=filesystem, reports_changes=filesystem != "fuse")
+
+    monkeypatch.setattr("swsgx.lsm.provenance.file_facts", other)
+    address = mapped(file)
+    assert _known(address, PAGE_SIZE).unwritten(TargetAddr(address), PAGE_SIZE) is None
+
+
+def test_file_that_became_shorter_is_not_copied_from(file: Path, mapped: Map, copy: int) -> None:
+    address = mapped(file)
+    pages = _known(address, PAGE_SIZE).unwritten(TargetAddr(address), 4 * PAGE_SIZE)
+    assert pages is not None
+    os.truncate(file, PAGE_SIZE)
+    assert pages.copy_to_file(copy, 0, address + PAGE_SIZE, PAGE_SIZE) is None
+    assert pages.copy_to_file(copy, 0, address, PAGE_SIZE) is not None
+
+
+def test_part_of_a_page_at_a_files_end_is_not_copied_from_it(tmp_path: Path, mapped: Map, copy: int) -> None:
+    path = tmp_path / "short"
+    path.write_bytes(bytes(PAGE_SIZE + 1))
+    address = mapped(path)
+    pages = _known(address, PAGE_SIZE).unwritten(TargetAddr(address), 2 * PAGE_SIZE)
+    assert pages is not None
+    assert pages.copy_to_file(copy, 0, address + PAGE_SIZE, PAGE_SIZE) is None
+
+
+def test_without_a_pagemap_nothing_is_copied_from_files(
+    file: Path, mapped: Map, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    address = mapped(file)
+    memory = _known(address, PAGE_SIZE)
+    monkeypatch.setattr(pagemap, "_entries", lambda *_: np.zeros(0, np.uint64))
+    assert memory.unwritten(TargetAddr(address), PAGE_SIZE) is None

@@ -9,7 +9,7 @@ from typing import Protocol
 
 from swsgx.isa.address import TargetAddr
 
-__all__ = ["Extent", "Origin", "OriginClass", "OriginFile", "Provenance", "Subject"]
+__all__ = ["Extent", "FilePages", "Origin", "OriginClass", "OriginFile", "Provenance", "Subject"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,8 +119,49 @@ class Extent:
     origin: Origin | None
 
 
+class FilePages(Protocol):
+    """Pages of a file, as a program has them in its memory at one moment; of one mapping, and good for one call.
+
+    What is copied from the file itself is the file's, whatever the program does meanwhile: nobody need compare it.
+
+    Attributes:
+        start, end: the program's addresses of them, page aligned.
+    """
+
+    @property
+    def start(self) -> int: ...
+
+    @property
+    def end(self) -> int: ...
+
+    def copy_to_file(self, fd: int, file_offset: int, address: int, size: int) -> Origin | None:
+        """Copy some of them from the file that the program has them from into another one.
+
+        Args:
+            fd, file_offset: where they are written to.
+            address: of the first, page aligned.
+            size: bytes, whole pages.
+
+        Returns:
+            Origin of all that was copied; None: it could not all be copied, and anything is there.
+        """
+        ...
+
+
 class Provenance(Protocol):
     """Tells where the pages of one program come from, finer than mapping by mapping."""
+
+    def unwritten(self, address: TargetAddr, size: int) -> FilePages | None:
+        """Pages of data that the program has from a file, and has not written to.
+
+        Args:
+            address: of the first, page aligned.
+            size: bytes that are wanted, whole pages.
+
+        Returns:
+            The first ones of them, or all; None: where this cannot be told without a look at their contents.
+        """
+        ...
 
     def extents(self, address: TargetAddr, contents: memoryview, *, code: bool = True) -> Iterable[Extent]:
         """Cut bytes that were copied out of the program's memory by origin.

@@ -9,6 +9,7 @@ Read from ioctl.c, sgx_ioc_enclave_add_pages and below, of Linux 6.1 and 6.12 (s
 from __future__ import annotations
 
 import errno
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -26,7 +27,7 @@ from swsgx.linux.encl import VA_SLOTS
 from swsgx.linux.failures import FailurePoint
 from swsgx.linux.outcome import ERESTARTSYS, OK, Outcome, Refuser
 from swsgx.linux.profile import NoexecRule
-from swsgx.linux.provenance import Origin
+from swsgx.linux.provenance import Extent, FilePages, Origin
 from swsgx.linux.reclaim import EpcFull
 from swsgx.linux.security import Answer
 from swsgx.linux.sticky import Approval
@@ -57,6 +58,8 @@ class AddRequest:
         flags: as given.
         secinfo: of all pages.
         found: the mapping that the last stretch came from; the next one is usually in it, and looking costs.
+        unwritten: likewise, pages of a file that were last found to be the file's; whoever writes to them during the
+            request is too late.
     """
 
     encl: Encl
@@ -70,6 +73,7 @@ class AddRequest:
     flags: int = 0
     secinfo: Secinfo = field(default_factory=Secinfo)
     found: SourceVma | None = None
+    unwritten: FilePages | None = None
 
     @property
     def page_type(self) -> PageType:
@@ -184,8 +188,10 @@ def _stretch(request: AddRequest, done: int) -> tuple[int, Outcome | None]:
 
     # The pages.
     frames = np.concatenate((np.array([frame], np.uint32), epc.allocate_up_to(count - 1)))
-    judged = _Judged(request, first, request.src + done) if encl.security is not None else None
-    added, refused = _eadd(request, done, first, frames, judged)
+    start = request.src + done
+    judged = _Judged(request, first, start) if encl.security is not None else None
+    source = judged or _Source(request.task.memory, start)
+    added, refused = _eadd(request, done, first, frames, source)
     encl.insert(first, added, request.page_type, request.ceiling)
     if judged is not None:
         judged.remember(added)
@@ -259,8 +265,8 @@ class _Source:
             raise not_mapped(Linaddr(bad.address), size) from bad
 
 
-class _Judged:
-    """A security stack's say in a stretch of pages: asked extent by extent, when their bytes are copied.
+class _Judged(_Source):
+    """The program's pages, and a security stack's say in them: asked extent by extent, when their bytes are copied.
 
     Args:
         request: that brings them.
@@ -272,17 +278,45 @@ class _Judged:
     """
 
     def __init__(self, request: AddRequest, first: int, start: int) -> None:
+        super().__init__(request.task.memory, start)
         self._request = request
         self._first = first
-        self._start = start
+        self._code = bool(request.ceiling & SecinfoFlags.X) or request.page_type is PageType.TCS
+        self._copied: Extent | None = None
         self._loaded: list[tuple[int, int, Origin | None, Answer]] = []
         self.reason: Reason | None = None
+
+    def copy_to_file(self, fd: int, file_offset: int, position: int, size: int) -> int:
+        """As any source's; data that a file vouches for comes from that file, where this is known without a look."""
+        pages = None if self._code else self._unwritten(self._start + position, size)
+        if pages is not None:
+            origin = pages.copy_to_file(fd, file_offset, self._start + position, size)
+            if origin is not None:
+                self._copied = Extent(size, origin)
+                return size
+        return super().copy_to_file(fd, file_offset, position, size)
+
+    def _unwritten(self, address: int, size: int) -> FilePages | None:
+        """All of the pages, from a file and not written to; the rest of the request is looked at with them."""
+        request, pages = self._request, self._request.unwritten
+        if pages is None or not pages.start <= address < pages.end:
+            if request.task.provenance is None or request.found is None:
+                return None
+            end = min(request.found.end, request.src + request.length)
+            pages = request.task.provenance.unwritten(TargetAddr(address), end - address)
+            request.unwritten = pages
+        return pages if pages is not None and address + size <= pages.end else None
+
+    def _extents(self, position: int, contents: memoryview) -> Iterable[Extent]:
+        copied, self._copied = self._copied, None
+        if copied is not None:
+            return [copied]
+        return hooks.extents(self._request.task, self._start + position, contents, code=self._code)
 
     def admit(self, position: int, contents: memoryview) -> int:
         """Ask for a block of pages at a byte position in the stretch: how many, from the first on, may be added."""
         request, done = self._request, 0
-        code = bool(request.ceiling & SecinfoFlags.X) or request.page_type is PageType.TCS
-        for extent in hooks.extents(request.task, self._start + position, contents, code=code):
+        for extent in self._extents(position, contents):
             answer = hooks.loading(
                 request.encl,
                 request.task.subject,
@@ -315,11 +349,12 @@ class _Judged:
 
 
 def _eadd(
-    request: AddRequest, done: int, first: int, frames: Frames, judged: _Judged | None
+    request: AddRequest, done: int, first: int, frames: Frames, source: _Source
 ) -> tuple[int, Outcome | None]:
     """EADD (and EEXTEND) of a stretch; frames that no page got are free again."""
     encl, cpu = request.encl, request.encl.driver.cpu
     rules, start = encl.profile.add_pages, request.src + done
+    judged = source if isinstance(source, _Judged) else None
     state = cpu.enclaves[cpu.epc.frame(encl.secs_address)]
     before = state.children
     refused: Outcome | None = None
@@ -331,7 +366,7 @@ def _eadd(
             frames,
             Linaddr(encl.base + first * PAGE_SIZE),
             request.secinfo,
-            _Source(request.task.memory, start),
+            source,
             request.measured,
             judged.admit if judged is not None else None,
         )

@@ -12,7 +12,7 @@ from enum import IntEnum
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["PageState", "page_states", "private_pages", "read_through", "runs"]
+__all__ = ["PageState", "page_states", "private_pages", "read_through", "runs", "unwritten"]
 
 _PAGE = 4096
 _CHUNK = 1 << 20
@@ -56,13 +56,25 @@ def private_pages(
         first, last: addresses, whole pages, within one private mapping.
         touch: makes pages present by reading them, address and length; asked for those that are absent.
     """
-    states = page_states(_entries(pid, first, last))
+    states = _padded_states(pid, first, last)
     absent = [(begin, end) for begin, end, state in runs(states) if state is PageState.ABSENT]
     for begin, end in absent:
         touch(first + begin * _PAGE, (end - begin) * _PAGE)
     if absent:
-        states = page_states(_entries(pid, first, last))
+        states = _padded_states(pid, first, last)
     yield from runs(states)
+
+
+def unwritten(pid: int, first: int, last: int) -> int:
+    """How many pages of a range, from the first on, are no copies: each is the file's, or will be when it is touched.
+
+    Args:
+        pid: the process.
+        first, last: addresses, whole pages, within one mapping.
+    """
+    states = page_states(_entries(pid, first, last))
+    copied = np.flatnonzero(states == PageState.COPIED)
+    return int(copied[0]) if len(copied) else len(states)
 
 
 def read_through(pid: int, address: int, length: int) -> None:
@@ -80,14 +92,20 @@ def read_through(pid: int, address: int, length: int) -> None:
         os.close(fd)
 
 
+def _padded_states(pid: int, first: int, last: int) -> NDArray[np.uint8]:
+    """Of a range, a state for each page: one whose entry cannot be read is absent."""
+    states = page_states(_entries(pid, first, last))
+    return np.pad(states, (0, (last - first) // _PAGE - len(states)), constant_values=PageState.ABSENT)
+
+
 def _entries(pid: int, first: int, last: int) -> NDArray[np.uint64]:
-    """The pagemap of a range; zeros where it cannot be read, which say nothing."""
+    """The pagemap of a range, as far as it can be read."""
     size = (last - first) // _PAGE * 8
     data = bytearray()
     try:
         fd = os.open(f"/proc/{pid}/pagemap", os.O_RDONLY | os.O_CLOEXEC)
     except OSError:
-        return np.zeros(size // 8, np.uint64)
+        return np.zeros(0, np.uint64)
     try:
         while len(data) < size:
             part = os.pread(fd, size - len(data), first // _PAGE * 8 + len(data))
@@ -98,4 +116,4 @@ def _entries(pid: int, first: int, last: int) -> NDArray[np.uint64]:
         pass
     finally:
         os.close(fd)
-    return np.frombuffer(bytes(data.ljust(size, b"\0")), dtype="<u8").astype(np.uint64)
+    return np.frombuffer(bytes(data[: len(data) // 8 * 8]), dtype="<u8").astype(np.uint64)

@@ -3,6 +3,7 @@
 What a program says of itself is not asked: the kernel says who it is, and which files its memory is of. A program with
 two threads can change a page, and its mappings, around any look at them; so bytes that were copied are compared with
 the file that is said to be their source, and where they differ, they are a modified copy, whatever the tables said.
+Data that the kernel calls unwritten is copied from the file itself, and is the file's by that.
 
 In a mount namespace of its own a program can give any file any path. A path counts only if the same file has it where
 we are, which is where the policy was written.
@@ -14,7 +15,7 @@ import errno
 import os
 import threading
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from swsgx.isa.address import PAGE_SIZE, TargetAddr
@@ -23,10 +24,12 @@ from swsgx.lsm.file_facts import FileDigests, ProvenanceError
 from swsgx.lsm.provenance import Extent as Facts
 from swsgx.lsm.provenance import Provenance
 
-__all__ = ["ATTRIBUTE", "MappedFile", "ProcessMemory", "SourceFiles", "subject_of"]
+__all__ = ["ATTRIBUTE", "MappedFile", "ProcessMemory", "SourceFiles", "UnwrittenPages", "subject_of"]
 
 #: Where a process's security label is, below its folder in /proc; a subject's label says that it was found there.
 ATTRIBUTE = "attr/current"
+#: For how many bytes at most the pagemap is looked at in advance.
+_AHEAD = 16 << 20
 #: The user of a process that is gone: that of nobody, (uid_t) -1.
 _NO_USER = (1 << 32) - 1
 
@@ -137,6 +140,31 @@ class MappedFile:
             os.close(fd)
 
 
+@dataclass(frozen=True, slots=True)
+class UnwrittenPages:
+    """Pages that a process has from a file (:class:`swsgx.linux.provenance.FilePages`).
+
+    Attributes:
+        looked: what found them.
+        facts, origin: of the whole mapping.
+        start, end: addresses.
+    """
+
+    looked: Provenance
+    facts: Facts
+    origin: Origin
+    start: int
+    end: int
+
+    def copy_to_file(self, fd: int, file_offset: int, address: int, size: int) -> Origin | None:
+        position = address - self.facts.start
+        try:
+            copied = self.looked.copy_to_file(self.facts, position, size, fd, file_offset)
+        except ProvenanceError:
+            return None
+        return replace(self.origin, offset=self.facts.offset + position) if copied else None
+
+
 class ProcessMemory:
     """Where one process's memory comes from (:class:`swsgx.linux.provenance.Provenance`).
 
@@ -149,6 +177,17 @@ class ProcessMemory:
         self._looked = Provenance(pid)
         self._files = files
         self._whole: tuple[Facts, Facts, Origin] | None = None
+
+    def unwritten(self, address: TargetAddr, size: int) -> UnwrittenPages | None:
+        size = min(size, _AHEAD)
+        lately = self._lately(address, size)
+        if lately is None:
+            return None
+        whole, named, origin = lately
+        if named.kind is not OriginClass.FILE:
+            return None
+        size = self._looked.unwritten(whole, address, size)
+        return UnwrittenPages(self._looked, named, origin, address, address + size) if size else None
 
     def extents(self, address: TargetAddr, contents: memoryview, *, code: bool = True) -> Iterator[Extent]:
         start, end = int(address), address + len(contents)
@@ -169,14 +208,10 @@ class ProcessMemory:
 
     def _again(self, start: int, first: int, last: int, contents: memoryview) -> Origin | None:
         """The origin of one more piece of a mapping that was looked at a moment ago, if it is all of one kind."""
-        whole = self._looked.whole(first, last - first)
-        if whole is None:
+        lately = self._lately(first, last - first)
+        if lately is None:
             return None
-        before = self._whole
-        if before is None or before[0] is not whole:
-            named = self._named(whole)
-            before = self._whole = whole, named, self._origin(named)
-        _, named, origin = before
+        _, named, origin = lately
         try:
             if named.kind is OriginClass.FILE and not self._looked.holds(
                 named, start - named.start, contents
@@ -185,6 +220,19 @@ class ProcessMemory:
         except ProvenanceError:
             return None
         return replace(origin, offset=named.offset + start - named.start)
+
+    def _lately(self, first: int, length: int) -> tuple[Facts, Facts, Origin] | None:
+        """The mapping that covers whole pages, if it was looked at a moment ago: all of it as it was found, the same by
+        its name here, and its origin.
+        """
+        whole = self._looked.whole(first, length)
+        if whole is None:
+            return None
+        before = self._whole
+        if before is None or before[0] is not whole:
+            named = self._named(whole)
+            before = self._whole = whole, named, self._origin(named)
+        return before
 
     @staticmethod
     def _named(facts: Facts) -> Facts:

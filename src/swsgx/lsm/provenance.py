@@ -14,6 +14,7 @@ Source: Linux, Documentation/admin-guide/mm/pagemap.rst; fs/proc/task_mmu.c (sho
 
 from __future__ import annotations
 
+import functools
 import itertools
 import os
 import time
@@ -26,7 +27,8 @@ import numpy as np
 from swsgx.linux.security import Origin, OriginClass
 from swsgx.lsm.audit import Source
 from swsgx.lsm.file_facts import FileFacts, Mount, ProvenanceError, file_facts, parse_mounts, read_again
-from swsgx.lsm.pagemap import PageState, private_pages, read_through
+from swsgx.lsm.pagemap import PageState, private_pages, read_through, unwritten
+from swsgx.native.file_pages import file_pages
 from swsgx.native.mappings import Mapping, mapping_from, mappings_from
 
 __all__ = ["Extent", "Provenance", "Vma", "kind_of"]
@@ -95,6 +97,11 @@ class Vma:
     def shared(self) -> bool:
         """MAP_SHARED."""
         return self.permissions[3:4] == "s"
+
+    @property
+    def readable(self) -> bool:
+        """PROT_READ."""
+        return self.permissions[:1] == "r"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -228,13 +235,22 @@ class _Known:
 
 
 class _Open:
-    """A descriptor that is closed when nobody uses it any more; several threads may."""
+    """A file that is open for reading, and closed when nobody uses it any more; several threads may."""
 
     def __init__(self, fd: int) -> None:
         self.fd = fd
 
     def __del__(self) -> None:
         os.close(self.fd)
+
+    @functools.cached_property
+    def pages(self) -> memoryview:
+        """Its bytes, for system calls only.
+
+        Raises:
+            OSError: it cannot be mapped.
+        """
+        return file_pages(self.fd)
 
 
 class Provenance:
@@ -365,6 +381,42 @@ class Provenance:
         except OSError as error:
             raise ProvenanceError(f"{extent.path}: cannot be read: {error.strerror}") from None
         return True
+
+    def unwritten(self, whole: Extent, start: int, length: int) -> int:
+        """How much of a file's mapping can be had from the file: readable, and not written to, by the kernel's word.
+
+        Args:
+            whole: the mapping, as :meth:`whole` told it.
+            start: an address in it, page aligned.
+            length: bytes, whole pages.
+
+        Returns:
+            Bytes from ``start`` on, whole pages.
+        """
+        known = self._known
+        if known is None or known.whole is not whole or not known.vma.readable or not whole.reports_changes:
+            return 0
+        # A file of overlay can have been copied up since it was mapped: opened again, it is another one.
+        if whole.kind is not OriginClass.FILE or whole.filesystem in _STACKED:
+            return 0
+        return unwritten(self.pid, start, start + length) * _PAGE
+
+    def copy_to_file(self, extent: Extent, position: int, length: int, fd: int, at: int) -> bool:
+        """Copy bytes of an extent's file from ``position`` in the extent on to ``at`` in another file.
+
+        Returns:
+            Whether all was copied; if not, anything may be there.
+
+        Raises:
+            ProvenanceError: the file cannot be read.
+        """
+        file = self._held(extent)
+        first = extent.offset + position
+        try:
+            pages = file.pages[first : first + length]
+            return len(pages) == length and os.pwrite(fd, pages, at) == length
+        except OSError:
+            return False
 
     def _held(self, extent: Extent) -> _Open:
         """The extent's file, open as long as no other one is asked for; it is the one that the extent names."""

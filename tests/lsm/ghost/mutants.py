@@ -232,8 +232,8 @@ _COMBINED = (
 _LOADED = (
     Mutant(
         "a load is judged by its first extent", "swsgx.linux.stretch:_Judged.admit",
-        "in hooks.extents(request.task, self._start + position, contents, code=code):",
-        "in [hooks.Extent(len(contents), next(hooks.extents(request.task, self._start + position, contents)).origin)]:",
+        "in self._extents(position, contents):",
+        "in [Extent(len(contents), next(iter(self._extents(position, contents))).origin)]:",
     ),
     Mutant(
         "refused pages are added with the others", "swsgx.linux.stretch:_Judged.admit",

@@ -63,6 +63,9 @@ class Sources(FakeMemory):
         self.pages[address] = bytearray(raw)
         return TargetAddr(address)
 
+    def unwritten(self, address: TargetAddr, size: int) -> None:
+        """Nothing is known without a look."""
+
     def extents(self, address: TargetAddr, contents: memoryview, *, code: bool = True) -> Iterator[Extent]:
         size = len(contents)
         if not FIRST <= address < FIRST + SOURCES * PAGE_SIZE:
