@@ -8,6 +8,7 @@ import mmap
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -230,3 +231,16 @@ def test_without_a_pagemap_nothing_is_copied_from_files(
     memory = _known(address, PAGE_SIZE)
     monkeypatch.setattr(pagemap, "_entries", lambda *_: np.zeros(0, np.uint64))
     assert memory.unwritten(TargetAddr(address), PAGE_SIZE) is None
+
+
+def test_what_was_known_of_a_file_a_while_ago_is_not_said_of_a_copy_now(
+    file: Path, mapped: Map, copy: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    address = mapped(file)
+    pages = _known(address, PAGE_SIZE).unwritten(TargetAddr(address), PAGE_SIZE)
+    assert pages is not None
+    later = time.monotonic() + 7200
+    with monkeypatch.context() as clock:
+        clock.setattr("swsgx.lsm.provenance.time.monotonic", lambda: later)
+        assert pages.copy_to_file(copy, 0, address, PAGE_SIZE) is None
+    assert pages.copy_to_file(copy, 0, address, PAGE_SIZE) is not None

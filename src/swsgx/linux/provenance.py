@@ -143,7 +143,8 @@ class FilePages(Protocol):
             size: bytes, whole pages.
 
         Returns:
-            Origin of all that was copied; None: it could not all be copied, and anything is there.
+            Origin of all that was copied; None: anything is there, since the file is shorter now, or what is known of
+                it is too old.
         """
         ...
 

@@ -294,6 +294,7 @@ class _Judged(_Source):
             if origin is not None:
                 self._copied = Extent(size, origin)
                 return size
+            self._request.unwritten = None  # the next block is looked at again
         return super().copy_to_file(fd, file_offset, position, size)
 
     def _unwritten(self, address: int, size: int) -> FilePages | None:

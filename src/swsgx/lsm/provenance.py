@@ -401,17 +401,26 @@ class Provenance:
             return 0
         return unwritten(self.pid, start, start + length) * _PAGE
 
-    def copy_to_file(self, extent: Extent, position: int, length: int, fd: int, at: int) -> bool:
-        """Copy bytes of an extent's file from ``position`` in the extent on to ``at`` in another file.
+    def copy_to_file(self, whole: Extent, position: int, length: int, fd: int, at: int) -> bool:
+        """Copy bytes of a mapping's file from ``position`` in the mapping on to ``at`` in another file.
+
+        Args:
+            whole: the mapping, as :meth:`whole` told it.
+            position, length: bytes.
+            fd, at: where they are written to.
 
         Returns:
-            Whether all was copied; if not, anything may be there.
+            Whether all was copied; if not, anything may be there: the file is shorter, or what was said of it is not
+            believed any more.
 
         Raises:
             ProvenanceError: the file cannot be read.
         """
-        file = self._held(extent)
-        first = extent.offset + position
+        known = self._known
+        if known is None or known.whole is not whole or time.monotonic() >= known.until:
+            return False
+        file = self._held(whole)
+        first = whole.offset + position
         try:
             pages = file.pages[first : first + length]
             return len(pages) == length and os.pwrite(fd, pages, at) == length
