@@ -123,16 +123,17 @@ class FilePages(Protocol):
     """Pages of a file, as a program has them in its memory at one moment; of one mapping, and good for one call.
 
     What is copied from the file itself is the file's, whatever the program does meanwhile: nobody need compare it.
-
-    Attributes:
-        start, end: the program's addresses of them, page aligned.
     """
 
     @property
-    def start(self) -> int: ...
+    def start(self) -> int:
+        """The program's address of the first, page aligned."""
+        ...
 
     @property
-    def end(self) -> int: ...
+    def end(self) -> int:
+        """The address after the last."""
+        ...
 
     def copy_to_file(self, fd: int, file_offset: int, address: int, size: int) -> Origin | None:
         """Copy some of them from the file that the program has them from into another one.
