@@ -9,15 +9,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import pytest
-
 from swsgx.isa.sigstruct import Sigstruct
 from swsgx.lsm.audit import Decision
 from swsgx.lsm.audit_reader import read_events
 from tests.make import supervised
-from tests.make.sgx_program import Programs, enclave_source
+from tests.make.sgx_program import Programs, enclave_source, ended_well
 
-__all__ = ["PAGE", "Place", "ended_well", "plain", "policed_place"]
+__all__ = ["PAGE", "Place", "plain", "policed_place"]
 
 PAGE = 4096
 TYPES = """
@@ -111,15 +109,6 @@ class Place:
         """What the audit file holds of refusals."""
         events = read_events(self.audit.read_text(encoding="ascii")) if self.audit.exists() else []
         return [event.record for event in events if isinstance(event.record, Decision)]
-
-
-def ended_well(done: subprocess.CompletedProcess[str]) -> str:
-    """What one of the programs says, which must have succeeded, unless it says what this machine lacks."""
-    if done.stdout.startswith("EXIT-SKIP"):
-        pytest.skip(done.stdout.partition(" ")[2].strip())
-    assert (done.returncode, done.stderr) == (0, ""), done.stdout[-2000:] + done.stderr[-2000:]
-    assert done.stdout.endswith("EXIT-SUCCESS\n"), done.stdout[-2000:]
-    return done.stdout
 
 
 def plain(path: Path) -> str:

@@ -18,6 +18,8 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 
+import pytest
+
 from swsgx.identity.signer import sign
 from swsgx.identity.sigstruct import SigstructOptions, unsigned
 from swsgx.image.plan import LoadPlan, PageRun
@@ -26,7 +28,7 @@ from swsgx.isa.flags import Attributes, PageType, SecinfoFlags, secinfo_flags
 from tests.make.native_enclave import RX, Block, Built, R, Source, Thread
 from tests.make.world import signing_key
 
-__all__ = ["COMPILERS", "FOLDER", "Programs", "compilers", "enclave_source", "sigstructs"]
+__all__ = ["COMPILERS", "FOLDER", "Programs", "compilers", "enclave_source", "ended_well", "sigstructs"]
 
 FOLDER = Path(__file__).resolve().parents[1] / "programs" / "sgx"
 RWX = 7
@@ -257,3 +259,12 @@ class Programs:
         if source.suffix not in (".c", ".cpp"):
             return []
         return [str(self.enclave / name) for name in ("data.o", "call.o")]
+
+
+def ended_well(done: subprocess.CompletedProcess[str]) -> str:
+    """What one of the programs says, which must have succeeded, unless it says what this machine lacks."""
+    if done.stdout.startswith("EXIT-SKIP"):
+        pytest.skip(done.stdout.partition(" ")[2].strip())
+    assert (done.returncode, done.stderr) == (0, ""), done.stdout[-2000:] + done.stderr[-2000:]
+    assert done.stdout.endswith("EXIT-SUCCESS\n"), done.stdout[-2000:]
+    return done.stdout

@@ -12,7 +12,8 @@ from swsgx.isa.sigstruct import Sigstruct
 from swsgx.lsm.audit import Decision
 from swsgx.lsm.audit_reader import read_events
 from tests.make.native_enclave import NEEDS_GCC
-from tests.make.policies import Place, ended_well
+from tests.make.policies import Place
+from tests.make.sgx_program import ended_well
 
 pytestmark = NEEDS_GCC
 

@@ -23,8 +23,8 @@ from swsgx.lsm.measurement_list import parse_binary
 from tests.make import supervised
 from tests.make.native_enclave import NEEDS_GCC
 from tests.make.paging import Running
-from tests.make.policies import PAGE, Place, ended_well, plain
-from tests.make.sgx_program import FOLDER
+from tests.make.policies import PAGE, Place, plain
+from tests.make.sgx_program import FOLDER, ended_well
 
 pytestmark = NEEDS_GCC
 

@@ -12,7 +12,7 @@ import pytest
 from swsgx.inprocess import Sgx
 from tests.make import supervised
 from tests.make.native_enclave import NEEDS_GCC
-from tests.make.sgx_program import FOLDER, Programs, compilers, enclave_source
+from tests.make.sgx_program import FOLDER, Programs, compilers, enclave_source, ended_well
 
 pytestmark = NEEDS_GCC
 
@@ -92,12 +92,7 @@ def options(can_supervise: None) -> Iterator[list[str]]:
 
 def output(words: list[str | Path], under: bool = True) -> str:
     """What a program prints; it must succeed."""
-    done = supervised.run(words, under=under, cwd="/")
-    if done.stdout.startswith("EXIT-SKIP"):
-        pytest.skip(done.stdout.partition(" ")[2].strip())
-    assert (done.returncode, done.stderr) == (0, ""), done.stdout[-2000:] + done.stderr[-2000:]
-    assert done.stdout.endswith("EXIT-SUCCESS\n"), done.stdout[-2000:]
-    return done.stdout
+    return ended_well(supervised.run(words, under=under, cwd="/"))
 
 
 @pytest.mark.parametrize(("source", "how"), list(cases()))
